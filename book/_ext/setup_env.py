@@ -1,0 +1,159 @@
+"""Set up all that building or testing the book needs, with plain Python.
+
+    python3 book/_ext/setup_env.py book          # then: see `make book`
+    python3 book/_ext/setup_env.py book test lab
+
+It creates ``.venv``, installs the pinned versions of ``constraints.txt``,
+fetches the stylesheet and fonts of KaTeX and prepares the corpora. A step
+whose inputs have not changed since it last succeeded is skipped.
+
+Environment:
+    TORCH_INDEX   package index to take torch from. On Linux without an
+                  NVIDIA driver the default is PyTorch's index of CPU
+                  builds, if it can be reached; empty means: the usual one.
+    VENV          folder of the virtual environment (default: .venv).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import urllib.request
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+VENV = Path(os.environ.get("VENV") or ROOT / ".venv").absolute()
+SCRIPTS = VENV / ("Scripts" if os.name == "nt" else "bin")
+PYTHON = SCRIPTS / ("python.exe" if os.name == "nt" else "python")
+VENDOR = ROOT / "book" / "_vendor"
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+EXTRAS = ("book", "lab", "test")
+
+
+def say(text: str) -> None:
+    print(f"[setup] {text}", flush=True)
+
+
+def run(*command: str | os.PathLike, **kwargs) -> None:
+    done = subprocess.run([os.fspath(c) for c in command], **kwargs)
+    if done.returncode:
+        shown = " ".join(os.fspath(c) for c in command)
+        sys.exit(
+            f"[setup] failed with exit code {done.returncode}: {shown}\n"
+            "[setup] Nothing half-made is kept: mend the cause (network? "
+            "disk space? `df -h .`) and run the same command again."
+        )
+
+
+def torch_index() -> str:
+    """The index of CPU builds where it helps and answers, else nothing."""
+    if "TORCH_INDEX" in os.environ:
+        return os.environ["TORCH_INDEX"]
+    if not sys.platform.startswith("linux") or shutil.which("nvidia-smi"):
+        return ""
+    try:
+        urllib.request.urlopen(f"{CPU_INDEX}/torch/", timeout=5).close()
+    except OSError:
+        say("PyTorch's index of CPU builds does not answer; using the usual")
+        return ""
+    return CPU_INDEX
+
+
+def stamp(name: str, *inputs: str) -> tuple[Path, str]:
+    digest = hashlib.sha256("\n".join(inputs).encode()).hexdigest()
+    return VENV / f".zerohero-{name}", digest
+
+
+def install(extras: list[str]) -> None:
+    files = [ROOT / "pyproject.toml", ROOT / "constraints.txt"]
+    path, digest = stamp(
+        "installed", *[f.read_text() for f in files], sys.version, str(ROOT)
+    )
+    done = json.loads(path.read_text()) if path.is_file() else {}
+    have = done.get("extras", []) if done.get("digest") == digest else []
+    if set(extras) <= set(have) and PYTHON.exists():
+        return
+    extras = sorted({*extras, *have})
+    if not PYTHON.exists():
+        say(f"creating {VENV}")
+        venv.create(VENV, with_pip=True, clear=VENV.exists())
+    pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "install"]
+    index = torch_index()
+    pinned = [
+        line.strip()
+        for line in files[1].read_text().splitlines()
+        if line.startswith("torch==")
+    ]
+    say("installing torch")
+    where = ["--extra-index-url", index] if index else []
+    run(*pip, "--quiet", *pinned, "--constraint", files[1], *where)
+    say(f"installing the tools for {', '.join(extras)}")
+    what = f"{ROOT}[{','.join(extras)}]"
+    run(*pip, "--quiet", "--constraint", files[1], "--editable", what)
+    path.write_text(json.dumps({"digest": digest, "extras": extras}))
+
+
+def katex() -> None:
+    """Stylesheet and fonts of the KaTeX that renders the mathematics."""
+    import_version = (
+        "from sphinxcontrib import katex; print(katex.katex_version)"
+    )
+    version = subprocess.run(
+        [PYTHON, "-c", import_version],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    target = VENDOR / "katex"
+    marker = target / "VERSION"
+    if marker.is_file() and marker.read_text() == version:
+        return
+    say(f"fetching KaTeX {version}")
+    npm = SCRIPTS / ("npm.exe" if os.name == "nt" else "npm")
+    VENDOR.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=VENDOR) as half:
+        env = {**os.environ}
+        env["PATH"] = f"{SCRIPTS}{os.pathsep}{env['PATH']}"
+        pack = [npm, "pack", "--silent", f"katex@{version}"]
+        run(*pack, cwd=half, env=env, stdout=subprocess.DEVNULL)
+        archive = next(Path(half).glob("*.tgz"))
+        with tarfile.open(archive) as tar:
+            tar.extractall(half, filter="data")
+        dist = Path(half) / "package" / "dist"
+        fresh = Path(half) / "katex"
+        (fresh / "fonts").mkdir(parents=True)
+        shutil.copy(dist / "katex.min.css", fresh)
+        for font in (dist / "fonts").glob("*.woff2"):
+            shutil.copy(font, fresh / "fonts")
+        (fresh / "VERSION").write_text(version)
+        shutil.rmtree(target, ignore_errors=True)
+        fresh.rename(target)
+
+
+def main(extras: list[str]) -> None:
+    unknown = set(extras) - set(EXTRAS)
+    if unknown or not extras:
+        sys.exit(
+            f"usage: python {Path(__file__).name} "
+            f"{' '.join(f'[{e}]' for e in EXTRAS)}; got {sorted(unknown)}"
+        )
+    if sys.version_info < (3, 11):
+        sys.exit(
+            "[setup] the book needs Python 3.11 or newer, this is "
+            + sys.version.split()[0]
+        )
+    install(extras)
+    if "book" in extras:
+        katex()
+    run(PYTHON, "-m", "zerohero.data")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

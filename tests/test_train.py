@@ -1,0 +1,504 @@
+"""zerohero.train: batches, loop, evaluation, checkpoints, machine."""
+
+import math
+import os
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+from zerohero import train
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+class Table(torch.nn.Module):
+    """Logits of the next symbol looked up by the present one."""
+
+    def __init__(self, size=5, drop=0.0):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(size, size))
+        self.dropout = torch.nn.Dropout(drop)
+
+    def forward(self, idx):
+        return self.dropout(self.weight[idx])
+
+
+class Window(Table):
+    """Answers one row of logits for a window: (B, T) -> (B, V)."""
+
+    def forward(self, idx):
+        return super().forward(idx[:, -1])
+
+
+TEXT = torch.tensor([0, 1, 2, 1, 0, 3, 4, 2, 2, 1]).repeat(30)
+
+
+# ---------------------------------------------------------------- machine
+def test_device_can_hold_a_tensor():
+    where = train.device()
+    assert isinstance(where, torch.device)
+    assert torch.ones(2, device=where).sum().item() == 2
+
+
+@pytest.mark.parametrize("text, cores", [
+    ("150000 100000\n", 1.5), ("max 100000\n", None), ("200000 100000", 2.0),
+    ("nonsense", None)])
+def test_quota_of_cgroup_2(tmp_path, text, cores):
+    (tmp_path / "cpu.max").write_text(text)
+    assert train.quota(str(tmp_path)) == cores
+
+
+def test_quota_of_cgroup_1(tmp_path):
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu/cpu.cfs_quota_us").write_text("250000\n")
+    (tmp_path / "cpu/cpu.cfs_period_us").write_text("100000\n")
+    assert train.quota(str(tmp_path)) == 2.5
+    (tmp_path / "cpu/cpu.cfs_quota_us").write_text("-1\n")
+    assert train.quota(str(tmp_path)) is None
+    assert train.quota(str(tmp_path / "nowhere")) is None
+
+
+def test_threads_obeys_quota_and_environment(tmp_path, monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)),
+                        raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    try:
+        (tmp_path / "cpu.max").write_text("290000 100000")
+        assert train.threads(str(tmp_path)) == 2
+        assert torch.get_num_threads() == 2
+        (tmp_path / "cpu.max").write_text("50000 100000")
+        assert train.threads(str(tmp_path)) == 1
+        (tmp_path / "cpu.max").write_text("max 100000")
+        assert train.threads(str(tmp_path)) == 8
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+        assert train.threads(str(tmp_path)) == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("half, full, wanted", [
+    (1.0, 4.0, torch.bfloat16), (4.0, 1.0, torch.float32),
+    (1.0, 1.1, torch.float32)])
+def test_number_format_follows_the_probe(monkeypatch, half, full, wanted):
+    times = {torch.bfloat16: half, torch.float32: full}
+    monkeypatch.setattr(train, "_fastest", lambda dtype, where: times[dtype])
+    train.number_format.cache_clear()
+    assert train.number_format() == wanted
+    train.number_format.cache_clear()
+
+
+def test_number_format_where_bfloat16_does_not_exist(monkeypatch):
+    def fail(dtype, where):
+        raise RuntimeError("not here")
+    monkeypatch.setattr(train, "_fastest", fail)
+    train.number_format.cache_clear()
+    assert train.number_format() == torch.float32
+    train.number_format.cache_clear()
+
+
+def test_the_probe_itself():
+    train.number_format.cache_clear()
+    assert train.number_format() in (torch.bfloat16, torch.float32)
+    assert 0 < train._fastest(torch.float32, torch.device("cpu")) < 10
+
+
+# ---------------------------------------------------------------- batches
+def test_batches_show_each_example_once_an_epoch():
+    x = torch.arange(12)
+    batches = train.Batches(x, x * 10, 4, generator())
+    for _ in range(3):
+        seen = []
+        for _ in range(3):
+            xb, yb = next(batches)
+            assert_close(yb, xb * 10)
+            seen += xb.tolist()
+        assert sorted(seen) == x.tolist()
+    assert seen != x.tolist()  # shuffled
+
+
+def test_batches_never_mix_two_epochs():
+    batches = train.Batches(torch.arange(10), torch.arange(10), 4,
+                            generator())
+    for _ in range(6):
+        epoch = [i for _ in range(2) for i in next(batches)[0].tolist()]
+        assert len(set(epoch)) == 8
+
+
+def test_same_seed_same_batches():
+    def draw(seed):
+        b = train.Batches(torch.arange(50), torch.arange(50), 7,
+                          generator(seed))
+        return torch.stack([next(b)[0] for _ in range(9)])
+    assert_close(draw(1), draw(1))
+    assert not torch.equal(draw(1), draw(2))
+
+
+def test_text_batches_shift_targets_by_one_and_cover_the_text():
+    ids = torch.arange(1000)
+    batches = train.TextBatches(ids, 8, 5, generator())
+    phases, targets = set(), set()
+    for _ in range(24 * 30):
+        xb, yb = next(batches)
+        assert xb.shape == yb.shape == (5, 8)
+        assert_close(yb, xb + 1)
+        assert (xb.diff(dim=1) == 1).all()
+        phases |= set((xb[:, 0] % 8).tolist())
+        targets |= set(yb.flatten().tolist())
+    assert phases == set(range(8))
+    assert targets == set(range(1, 1000))
+
+
+def test_text_batches_do_not_repeat_inside_an_epoch():
+    batches = train.TextBatches(torch.arange(100), 4, 3, generator())
+    for _ in range(20):
+        batches._shuffle()
+        seen = torch.cat([next(batches)[0].flatten() for _ in range(8)])
+        assert len(seen.unique()) == len(seen) == 96
+
+
+def test_text_batches_at_the_shortest_text():
+    T, B = 4, 3
+    batches = train.TextBatches(torch.arange(T * (B + 1)), T, B, generator())
+    for _ in range(50):
+        xb, yb = next(batches)
+        assert yb.max() <= T * (B + 1) - 1 and xb.shape == (B, T)
+    with pytest.raises(ValueError, match="at least 16 symbols"):
+        train.TextBatches(torch.arange(15), T, B)
+
+
+@pytest.mark.parametrize("size", [0, -1, 11, 2.5, True])
+def test_batches_refuse_bad_sizes(size):
+    with pytest.raises(ValueError, match="batch_size"):
+        train.Batches(torch.arange(10), torch.arange(10), size)
+
+
+def test_batches_refuse_unequal_lengths():
+    with pytest.raises(ValueError, match=r"\(10,\) and \(9,\)"):
+        train.Batches(torch.arange(10), torch.arange(9), 2)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_batches_continue_from_their_state(own):
+    def new(seed):
+        return train.TextBatches(TEXT, 8, 4, generator(seed) if own else None)
+    torch.manual_seed(3)
+    first = new(1)
+    for _ in range(5):
+        next(first)
+    state = {k: v.clone() if isinstance(v, torch.Tensor) else v
+             for k, v in first.state_dict().items()}
+    wanted = [next(first)[0] for _ in range(20)]
+    second = new(9)
+    second.load_state_dict(state)
+    assert_close([next(second)[0] for _ in range(20)], wanted)
+
+
+# --------------------------------------------------------------- schedules
+def test_linear_to_zero():
+    f = train.linear_to_zero(10, warmup=2)
+    assert_close([f(s) for s in (0, 1, 2, 6, 9, 10, 99)],
+                 [0.5, 1.0, 1.0, 0.5, 0.125, 0.0, 0.0])
+    assert train.linear_to_zero(4)(0) == 1.0
+
+
+def test_cosine():
+    f = train.cosine(12, warmup=2, floor=0.1)
+    assert_close([f(s) for s in (0, 1, 2, 7, 12, 50)],
+                 [0.5, 1.0, 1.0, 0.55, 0.1, 0.1])
+
+
+@pytest.mark.parametrize("make", [train.linear_to_zero, train.cosine])
+def test_schedules_refuse_a_warmup_as_long_as_the_run(make):
+    with pytest.raises(ValueError, match="warmup"):
+        make(10, warmup=10)
+    with pytest.raises(ValueError, match="steps"):
+        make(0)
+
+
+# -------------------------------------------------------------- evaluation
+def test_evaluate_is_the_mean_over_everything():
+    model = Table()
+    torch.nn.init.normal_(model.weight, generator=generator())
+    x, y = TEXT[:-1], TEXT[1:]
+    wanted = F.cross_entropy(model.weight[x], y).item()
+    for size in (1, 7, 100, 8192):  # unequal last batch must not count more
+        assert_close(train.evaluate(model, x, y, size), wanted)
+    T = 13
+    assert_close(train.evaluate(model, x.view(-1, T), y.view(-1, T), 50),
+                 wanted)
+
+
+def test_evaluate_leaves_out_ignored_targets():
+    model = Table()
+    torch.nn.init.normal_(model.weight, generator=generator())
+    x, y = TEXT[:-1].view(-1, 13), TEXT[1:].view(-1, 13).clone()
+    y[:, 5:] = train.IGNORE
+    wanted = F.cross_entropy(model.weight[x[:, :5]].flatten(0, 1),
+                             y[:, :5].flatten()).item()
+    assert_close(train.evaluate(model, x, y, 30), wanted)
+    with pytest.raises(ValueError, match="nothing to evaluate"):
+        train.evaluate(model, x, torch.full_like(y, train.IGNORE))
+
+
+def test_evaluate_uses_eval_mode_and_puts_it_back():
+    model = Table(drop=0.9)
+    torch.nn.init.normal_(model.weight, generator=generator())
+    x, y = TEXT[:-1], TEXT[1:]
+    model.train()
+    wanted = F.cross_entropy(model.weight[x], y).item()
+    assert_close(train.evaluate(model, x, y), wanted)
+    assert model.training
+    model.eval()
+    train.evaluate(model, x, y)
+    assert not model.training
+    assert model.weight.grad is None
+
+
+def test_shapes_that_do_not_belong_together():
+    with pytest.raises(ValueError, match=r"\(4, 3, 5\)"):
+        train.evaluate(Table(), torch.zeros(4, 3).long(),
+                       torch.zeros(4).long())
+    with pytest.raises(ValueError, match="one row per example"):
+        train.evaluate(Table(), TEXT[:4], TEXT[:3])
+
+
+# -------------------------------------------------------------------- fit
+def start(drop=0.0, seed=0, lr=0.1, kind=torch.optim.AdamW):
+    torch.manual_seed(seed)
+    model = Table(drop=drop)
+    optimizer = kind(model.parameters(), lr=lr)
+    return model, optimizer, train.TextBatches(TEXT, 8, 4, generator(seed))
+
+
+def test_fit_learns_the_table_of_counts():
+    model, optimizer, batches = start()
+    history = train.fit(model, batches, optimizer, 300, log=False,
+                        schedule=train.linear_to_zero(300))
+    counts = torch.zeros(5, 5)
+    counts.index_put_((TEXT[:-1], TEXT[1:]), torch.tensor(1.0),
+                      accumulate=True)
+    probs = counts / counts.sum(1, keepdim=True)
+    assert_close(model.weight.softmax(1), probs, atol=0.03, rtol=0)
+    assert len(history.losses) == 300
+    assert_close(history.losses[0], math.log(5))
+    assert history.seconds > 0
+
+
+def test_fit_is_the_plain_loop():
+    model, optimizer, batches = start(lr=0.5, kind=torch.optim.SGD)
+    factor = train.linear_to_zero(20, warmup=3)
+    train.fit(model, batches, optimizer, 20, schedule=factor, log=False)
+    twin, _, batches = start()
+    for step in range(20):
+        xb, yb = next(batches)
+        loss = F.cross_entropy(twin(xb).view(-1, 5), yb.view(-1))
+        (grad,) = torch.autograd.grad(loss, twin.weight)
+        twin.weight.data -= 0.5 * factor(step) * grad
+    assert_close(model.weight, twin.weight)
+    assert optimizer.param_groups[0]["lr"] == 0.5  # as the reader set it
+
+
+def test_fit_takes_several_optimizers():
+    model = torch.nn.Sequential(torch.nn.Embedding(5, 4),
+                                torch.nn.Linear(4, 5))
+    before = [p.clone() for p in model.parameters()]
+    both = [torch.optim.SGD(model[0].parameters(), lr=0.1),
+            torch.optim.AdamW(model[1].parameters(), lr=0.1)]
+    train.fit(model, train.TextBatches(TEXT, 8, 4), both, 3, log=False)
+    for old, p in zip(before, model.parameters(), strict=True):
+        assert not torch.equal(old, p)
+
+
+def test_fit_works_on_models_of_windows():
+    model = Window()
+    x, y = TEXT[:-1].unfold(0, 2, 1), TEXT[2:]
+    x = x[:len(y)]
+    history = train.fit(
+        model, train.Batches(x, y, 50, generator()),
+        torch.optim.AdamW(model.parameters(), lr=0.1), 100, log=False,
+        val=(x, y))
+    assert history.val[0][0] == 100 and history.val[0][1] < 0.9
+
+
+def test_fit_clips_the_gradient():
+    model, optimizer, batches = start(lr=1.0, kind=torch.optim.SGD)
+    train.fit(model, batches, optimizer, 1, clip=1e-3, log=False)
+    assert_close(model.weight.norm().item(), 1e-3, rtol=1e-3, atol=0)
+
+
+def test_fit_keeps_the_best():
+    model, optimizer, batches = start(lr=3.0, kind=torch.optim.SGD)
+    val = (TEXT[:-1].view(1, -1), TEXT[1:].view(1, -1))
+
+    def wild(step):  # good steps, then ruinous ones
+        return 1.0 if step < 30 else -3.0
+    history = train.fit(model, batches, optimizer, 60, schedule=wild,
+                        val=val, eval_every=10, keep_best=True, log=False)
+    assert [s for s, _ in history.val] == [10, 20, 30, 40, 50, 60]
+    assert history.best == min(history.val, key=lambda p: p[1])
+    assert history.best[0] <= 30
+    assert_close(train.evaluate(model, *val), history.best[1])
+    assert history.val[-1][1] > history.best[1] + 0.1
+    with pytest.raises(ValueError, match="val"):
+        train.fit(model, batches, optimizer, 3, keep_best=True)
+
+
+@pytest.mark.parametrize("steps, eval_every", [
+    (1, None), (9, 2), (10, None), (11, None), (99, 7), (1000, 1),
+    (1000, 100), (1000, 99)])
+def test_fit_prints_at_most_ten_lines(capsys, steps, eval_every):
+    model, optimizer, batches = start()
+    val = (TEXT[:13].view(1, -1), TEXT[1:14].view(1, -1))
+    train.fit(model, batches, optimizer, steps, val=val,
+              eval_every=eval_every)
+    lines = capsys.readouterr().out.splitlines()
+    assert 1 <= len(lines) <= 10
+    assert lines[-1].startswith(f"step {steps}/{steps}")
+    assert "val" in lines[-1]
+    train.fit(model, batches, optimizer, steps, log=False)
+    assert capsys.readouterr().out == ""
+
+
+def test_fit_says_how_long_it_will_take(capsys, monkeypatch):
+    clock = iter(i * 2.0 for i in range(10_000))
+    monkeypatch.setattr(train.time, "perf_counter", lambda: next(clock))
+    model, optimizer, batches = start()
+    train.fit(model, batches, optimizer, 30)
+    lines = capsys.readouterr().out.splitlines()
+    assert "30 steps will take about" in lines[0]
+    assert len(lines) <= 10
+
+
+def test_ctrl_c_keeps_what_was_learned(capsys):
+    model, optimizer, batches = start()
+
+    class Impatient:
+        def __next__(self, left=[5]):  # noqa: B006
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+            return next(batches)
+    history = train.fit(model, Impatient(), optimizer, 100)
+    assert history.interrupted and len(history.losses) == 5
+    assert model.weight.abs().sum() > 0
+    assert "after 5 steps" in capsys.readouterr().out
+    assert optimizer.param_groups[0]["lr"] == 0.1
+
+
+def test_fit_stops_at_a_loss_that_is_not_finite():
+    model, optimizer, batches = start()
+    model.weight.data[0, 0] = math.inf
+    with pytest.raises(ValueError, match="step 0.*learning rate"):
+        train.fit(model, batches, optimizer, 5, log=False)
+
+
+@pytest.mark.parametrize("wrong", [
+    {"steps": 0}, {"steps": 5, "start": 6}, {"steps": 5, "eval_every": 0},
+    {"steps": 5, "eval_every": 2}])
+def test_fit_refuses_bad_counts(wrong):
+    model, optimizer, batches = start()
+    with pytest.raises(ValueError):
+        train.fit(model, batches, optimizer, **wrong)
+
+
+# ------------------------------------------------------------- checkpoints
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD])
+def test_a_run_goes_on_exactly(tmp_path, kind):
+    path, schedule = tmp_path / "run.npz", train.linear_to_zero(40, 5)
+    whole = start(drop=0.3, kind=kind)
+    h = train.fit(*_run(whole), 40, schedule=schedule, log=False)
+
+    first = start(drop=0.3, kind=kind)
+    h1 = train.fit(*_run(first), 17, schedule=schedule, log=False)
+    train.save(path, *first, step=17, note={"corpus": "test"})
+    torch.manual_seed(99)  # as in another process
+    second = start(drop=0.3, seed=5, kind=kind)
+    step, note = train.load(path, *second)
+    assert (step, note) == (17, {"corpus": "test"})
+    h2 = train.fit(*_run(second), 40, start=step, schedule=schedule,
+                   log=False)
+    assert h1.losses + h2.losses == h.losses  # to the last bit
+    assert torch.equal(second[0].weight, whole[0].weight)
+
+
+def _run(parts):
+    model, optimizer, batches = parts
+    return model, batches, optimizer
+
+
+def test_write_and_read_any_tree(tmp_path):
+    tree = {"a": [1, 2.5, None, True, "x"], "b": (torch.arange(3),),
+            0: {"c": torch.ones(2, 2, dtype=torch.bfloat16) / 3},
+            "t": torch.randn(2, 3).T, "bool": torch.tensor([True, False]),
+            "empty": torch.empty(0), "scalar": torch.tensor(3.0)}
+    train.write(tmp_path / "x.npz", tree)
+    back = train.read(tmp_path / "x.npz")
+    assert back["a"] == tree["a"] and list(back) == list(tree)
+    assert isinstance(back["b"], tuple)
+    for ours, theirs in [(back["b"][0], tree["b"][0]),
+                         (back[0]["c"], tree[0]["c"]),
+                         (back["t"], tree["t"]),
+                         (back["bool"], tree["bool"]),
+                         (back["empty"], tree["empty"]),
+                         (back["scalar"], tree["scalar"])]:
+        assert_close(ours, theirs, rtol=0, atol=0)
+    back["b"][0][0] = 7  # ours to change
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["x.npz"]
+
+
+def test_no_pickle(tmp_path):
+    with pytest.raises(ValueError, match="not object"):
+        train.write(tmp_path / "x.npz", {"o": object()})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "x.npz"
+    train.write(path, {"v": 1})
+
+    def broken(f, **arrays):
+        f.write(b"half")
+        raise OSError("disk full")
+    monkeypatch.setattr(train.np, "savez", broken)
+    with pytest.raises(OSError, match="disk full"):
+        train.write(path, {"v": 2})
+    assert train.read(path) == {"v": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["x.npz"]
+
+
+def test_damaged_and_foreign_files(tmp_path):
+    path = tmp_path / "x.npz"
+    train.write(path, {"v": torch.arange(5000), "n": 1})
+    good = path.read_bytes()
+    for bad in (b"", b"hello", good[:-100], good[:len(good) // 2],
+                good[100:]):
+        path.write_bytes(bad)
+        with pytest.raises(ValueError, match="x.npz is not a whole check"):
+            train.read(path)
+    hit = bytearray(good)
+    hit[good.index(torch.arange(2000, 2003).numpy().tobytes())] ^= 255
+    path.write_bytes(bytes(hit))
+    with pytest.raises(ValueError, match="not a whole checkpoint"):
+        train.read(path)
+    train.np.savez(path, a=train.np.arange(3))
+    with pytest.raises(ValueError, match="not a whole checkpoint"):
+        train.read(path)
+    with pytest.raises(FileNotFoundError):
+        train.read(tmp_path / "nowhere.npz")
+
+
+def test_load_says_what_is_missing(tmp_path):
+    model, optimizer, batches = start()
+    path = tmp_path / "x.npz"
+    train.save(path, model, step=3)
+    assert train.load(path, Table()) == (3, None)
+    with pytest.raises(ValueError, match="optimizer0, batches|batches"):
+        train.load(path, model, optimizer, batches)
+    train.write(path, [1, 2])
+    with pytest.raises(ValueError, match="holds no run"):
+        train.load(path, model)

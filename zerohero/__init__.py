@@ -1,0 +1,1 @@
+"""Zero-Hero: the package behind the book."""
