@@ -84,17 +84,12 @@ class Module:
                 return self.__dict__[table][name]
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
-    def __delattr__(self, name: str):
-        if not self._forget(name):
-            raise AttributeError(f"{type(self).__name__} has no {name!r}")
-
-    def _forget(self, name: str, keep: str = "") -> bool:
-        """Remove a name from every table but one; was it anywhere?"""
-        found = self.__dict__.pop(name, self) is not self
+    def _forget(self, name: str, keep: str):
+        """Remove a name from all places but one."""
+        self.__dict__.pop(name, None)
         for table in {"_parameters", "_buffers", "_modules"} - {keep}:
-            found |= self.__dict__[table].pop(name, self) is not self
+            self.__dict__[table].pop(name, None)
         self._not_saved.discard(name)
-        return found
 
     def register_parameter(self, name: str, param: Parameter | None):
         """Add a parameter; None reserves the name (a layer without bias)."""
@@ -149,12 +144,11 @@ class Module:
 
     def named_children(self) -> Iterator[tuple[str, "Module"]]:
         """The modules directly inside this one, with their names."""
-        children = {m: name for name, m in reversed(self._modules.items())}
-        return (
-            (name, m)
-            for name, m in self._modules.items()
-            if m is not None and children[m] == name
-        )
+        seen = set()
+        for name, module in self._modules.items():
+            if module is not None and module not in seen:
+                seen.add(module)
+                yield name, module
 
     def children(self) -> Iterator["Module"]:
         """The modules directly inside this one."""
@@ -424,11 +418,12 @@ class Sequential(ModuleList):
 
 # -- layers with parameters ------------------------------------------------
 class Linear(Module):
-    r"""$y = x W^\top + b$ on the last axis, with W (out, in).
+    """``y = x @ W.T + b`` on the last axis.
 
-    x (..., in_features) -> (..., out_features). W and b start uniform in
-    $\pm 1/\sqrt{\text{in\_features}}$. Raises ValueError, with both shapes,
-    if the last axis of x is not in_features.
+    x (..., in_features) -> (..., out_features); ``weight`` W lies
+    (out_features, in_features). W and b start uniform between plus and
+    minus ``1 / sqrt(in_features)``. Raises ValueError, with both shapes, if
+    the last axis of x is not in_features.
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.Linear.html
 
     >>> layer = Linear(3, 2)
@@ -474,9 +469,17 @@ class Embedding(Module):
     """
 
     def __init__(self, num_embeddings: int, embedding_dim: int,
-                 padding_idx: int | None = None, device=None, dtype=None, *,
+                 padding_idx: int | None = None,
+                 max_norm: float | None = None, norm_type: float = 2.0,
+                 scale_grad_by_freq: bool = False, sparse: bool = False,
+                 device=None, dtype=None, *,
                  generator: torch.Generator | None = None):
         super().__init__()
+        if max_norm is not None or scale_grad_by_freq or sparse:
+            raise ValueError(
+                "max_norm, scale_grad_by_freq and sparse are not rebuilt "
+                "here: use torch.nn.Embedding"
+            )
         _check_size(num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         if padding_idx is not None:
             if not -num_embeddings <= padding_idx < num_embeddings:
@@ -505,9 +508,9 @@ class Embedding(Module):
 
 
 class BatchNorm1d(Module):
-    r"""Standardize every feature over the batch, then scale and shift.
+    """Standardize every feature over the batch, then scale and shift.
 
-    $y = (x - \mu)/\sqrt{\sigma^2 + \epsilon} \cdot w + b$ with the batch's
+    ``y = (x - mean) / sqrt(var + eps) * weight + bias`` with the batch's
     mean and biased variance in training, the running ones in evaluation
     (running numbers move by ``momentum`` toward the batch's mean and
     *unbiased* variance; ``momentum=None`` averages all batches equally).
@@ -546,13 +549,17 @@ class BatchNorm1d(Module):
                 f"{tuple(x.shape)}: {x.ndim} axes"
             )
         momentum = 0.0 if self.momentum is None else self.momentum
-        if self.training and self.track_running_stats:
+        update = self.training and self.track_running_stats
+        if update and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
             if self.momentum is None:
                 momentum = 1 / self.num_batches_tracked.item()
+        use_batch = self.training or self.running_mean is None
+        running = (self.running_mean, self.running_var)
+        if self.training and not update:  # neither read nor moved
+            running = (None, None)
         return F.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias,
-            self.training or self.running_mean is None, momentum, self.eps,
+            x, *running, self.weight, self.bias, use_batch, momentum, self.eps
         )
 
     def extra_repr(self) -> str:
@@ -562,9 +569,9 @@ class BatchNorm1d(Module):
 
 
 class LayerNorm(Module):
-    r"""Standardize every example over its last axes, then scale and shift.
+    """Standardize every example over its last axes, then scale and shift.
 
-    $y = (x - \mu)/\sqrt{\sigma^2 + \epsilon} \cdot w + b$ with mean and
+    ``y = (x - mean) / sqrt(var + eps) * weight + bias`` with mean and
     biased variance over the axes ``normalized_shape`` (an int or several).
     x (..., *normalized_shape) -> the same shape, training or not.
     Source: Ba, Kiros and Hinton 2016, https://arxiv.org/abs/1607.06450
@@ -593,7 +600,7 @@ class LayerNorm(Module):
 
 
 class RMSNorm(Module):
-    r"""$y = x / \sqrt{\text{mean}(x^2) + \epsilon} \cdot w$ over the last axes.
+    """``y = x / sqrt(mean(x**2) + eps) * weight`` over the last axes.
 
     LayerNorm without the centering and the shift. ``eps=None`` takes the
     smallest step of the dtype.
@@ -643,22 +650,24 @@ class Dropout(Module):
     Source: Srivastava et al. 2014, https://jmlr.org/papers/v15/
     """
 
-    def __init__(self, p: float = 0.5, inplace: bool = False):
+    def __init__(self, p: float = 0.5, inplace: bool = False, *,
+                 generator: torch.Generator | None = None):
         super().__init__()
         if not 0 <= p <= 1:
             raise ValueError(f"p is a probability: 0 to 1, not {p}")
-        self.p, self.inplace = p, inplace
+        self.p, self.inplace, self.generator = p, inplace, generator
 
     def forward(self, x: Tensor) -> Tensor:
         """x of any shape -> the same shape."""
-        return F.dropout(x, self.p, self.training, self.inplace)
+        return F.dropout(x, self.p, self.training, self.inplace,
+                         generator=self.generator)
 
     def extra_repr(self) -> str:
         return f"p={self.p}, inplace={self.inplace}"
 
 
 class Tanh(Module):
-    """$\\tanh x$, number by number."""
+    """``tanh(x)``, number by number: between -1 and 1."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x of any shape -> the same shape."""
@@ -666,7 +675,7 @@ class Tanh(Module):
 
 
 class Sigmoid(Module):
-    """$1 / (1 + e^{-x})$, number by number."""
+    """``1 / (1 + exp(-x))``, number by number: between 0 and 1."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x of any shape -> the same shape."""
@@ -674,7 +683,7 @@ class Sigmoid(Module):
 
 
 class ReLU(Module):
-    """$\\max(0, x)$, number by number."""
+    """``max(0, x)``, number by number."""
 
     def __init__(self, inplace: bool = False):
         super().__init__()
@@ -682,14 +691,16 @@ class ReLU(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x of any shape -> the same shape."""
-        return F.relu(x, self.inplace)
+        return x.relu_() if self.inplace else x.relu()
 
     def extra_repr(self) -> str:
         return "inplace=True" if self.inplace else ""
 
 
 class GELU(Module):
-    """$x \\, \\Phi(x)$ with the normal distribution's $\\Phi$ (or its tanh form).
+    """``x`` times the share of a standard normal below ``x``.
+
+    ``approximate="tanh"`` is the formula of GPT-2.
 
     Source: Hendrycks and Gimpel 2016, https://arxiv.org/abs/1606.08415
     """
@@ -711,7 +722,7 @@ class GELU(Module):
 
 
 class SiLU(Module):
-    """$x / (1 + e^{-x})$, number by number."""
+    """``x * sigmoid(x)``, number by number."""
 
     def __init__(self, inplace: bool = False):
         super().__init__()

@@ -125,7 +125,7 @@ def _run(app: Sphinx, chapters, cache_path: str) -> None:
 
 
 def _ladder(app: Sphinx, chapters) -> list[dict]:
-    listed = list(app.config.external_site_map)
+    listed = list(app.env.external_site_map)
     return [
         {**row, "chapter": chapter.docname.rpartition("/")[2]}
         for chapter in sorted(

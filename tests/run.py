@@ -1,0 +1,97 @@
+"""Run the project's checks, each to its end, and report them together.
+
+    python tests/run.py check    lint, unit tests, house rules (a minute)
+    python tests/run.py all      the same, then a cold build of the book,
+                                 faults planted in a copy of it, and the
+                                 built site in a real browser
+
+`make check` and `make test` set up the environment first.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTEST = [sys.executable, "-m", "pytest", "-q"]
+BUILD = ["jupyter-book", "build", ".", "-W", "--keep-going", "-n"]
+
+
+def ruff() -> int:
+    return _run([sys.executable, "-m", "ruff", "check", "."])
+
+
+def spelling() -> int:
+    dictionaries = "clear,rare,en-GB_to_en-US"
+    files = ["README.md", "CONTRIBUTING.md", "book", "zerohero", "data"]
+    files += ["tests", "benchmarks"]
+    return _run(
+        ["codespell", "--builtin", dictionaries, "--toml", "pyproject.toml"]
+        + [f for f in files if (ROOT / f).exists()]
+    )
+
+
+def unit() -> int:
+    command = ["-m", "coverage", "run", *PYTEST[1:]]
+    ignore = ["--ignore=tests/browser", "--ignore=tests/build"]
+    code = _run([sys.executable, *command, *ignore, "tests", "zerohero"])
+    _run([sys.executable, "-m", "coverage", "report", "--skip-covered"])
+    return code
+
+
+def cold_build() -> int:
+    shutil.rmtree(ROOT / "_build", ignore_errors=True)
+    return _run(BUILD)
+
+
+def build_faults() -> int:
+    return _run([*PYTEST, "tests/build"])
+
+
+def browser() -> int:
+    return _run([*PYTEST, "tests/browser"])
+
+
+STEPS = {
+    "check": [ruff, spelling, unit],
+    "all": [ruff, spelling, unit, cold_build, build_faults, browser],
+}
+
+
+def _run(command: list[str]) -> int:
+    env = {**os.environ}
+    here = str(Path(sys.executable).parent)
+    env["PATH"] = here + os.pathsep + env.get("PATH", "")
+    command = [shutil.which(command[0], path=env["PATH"]) or command[0]] + (
+        command[1:]
+    )
+    return subprocess.run(command, cwd=ROOT, env=env).returncode
+
+
+def main(name: str) -> int:
+    if name not in STEPS:
+        print(__doc__)
+        return 2
+    report = []
+    for step in STEPS[name]:
+        print(f"\n=== {step.__name__}", flush=True)
+        start = time.perf_counter()
+        code = step()
+        seconds = time.perf_counter() - start
+        report.append((step.__name__, code, seconds))
+        if step is cold_build and code:
+            break  # there is no site to look at
+    print("\n=== summary")
+    for step, code, seconds in report:
+        word = "ok" if code == 0 else f"FAILED ({code})"
+        print(f"{step:14}{word:14}{seconds:7.1f} s")
+    return int(any(code for _, code, _ in report))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else ""))
