@@ -29,6 +29,7 @@ def is_double(f):
         (0.0, 9e-5),  # within atol
         (torch.tensor(2.0), 2),
         (2, torch.tensor(2.0)),
+        (torch.tensor([[2.0]]), 2),
         (np.float32(2), 2.0),
         (np.ones(3), torch.ones(3)),
         ([1, 1, 1], torch.ones(3)),
@@ -175,3 +176,9 @@ def test_long_reasons_stay_one_short_line(capsys):
     assert len(said(capsys)) < 200
     check(torch.rand(100), torch.rand(100))
     assert len(said(capsys)) < 310
+
+    def long(answer):
+        raise AssertionError("a\n b " * 100)
+
+    check(1, long)
+    assert said(capsys) == "✘ " + ("a b " * 100)[:297] + "."

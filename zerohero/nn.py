@@ -82,7 +82,9 @@ class Module:
         for table in ("_parameters", "_buffers", "_modules"):
             if name in self.__dict__.get(table, ()):
                 return self.__dict__[table][name]
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        raise AttributeError(
+            f"{type(self).__name__} has no attribute {name!r}"
+        )
 
     def _forget(self, name: str, keep: str):
         """Remove a name from all places but one."""
@@ -525,21 +527,18 @@ class BatchNorm1d(Module):
                  *, bias: bool = True):
         super().__init__()
         _check_size(num_features=num_features)
-        self.num_features, self.eps, self.momentum = num_features, eps, momentum
-        self.affine, self.track_running_stats = affine, track_running_stats
+        self.num_features, self.eps = num_features, eps
+        self.momentum, self.affine = momentum, affine
+        self.track_running_stats = track_running_stats
         kind = {"device": device, "dtype": dtype}
         _scale_and_shift(self, (num_features,), affine, bias, kind)
-        track = track_running_stats
-        self.register_buffer(
-            "running_mean", torch.zeros(num_features, **kind) if track else None
-        )
-        self.register_buffer(
-            "running_var", torch.ones(num_features, **kind) if track else None
-        )
-        self.register_buffer(
-            "num_batches_tracked",
-            torch.tensor(0, device=device) if track else None,
-        )
+        buffers = {
+            "running_mean": torch.zeros(num_features, **kind),
+            "running_var": torch.ones(num_features, **kind),
+            "num_batches_tracked": torch.tensor(0, device=device),
+        }
+        for name, tensor in buffers.items():
+            self.register_buffer(name, tensor if track_running_stats else None)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, C) or (N, C, L) -> the same shape."""

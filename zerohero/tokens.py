@@ -186,7 +186,7 @@ class Tokenizer:
         """Return the bytes of ids (N,); ValueError for an id out of range."""
         ids = torch.as_tensor(ids).reshape(-1).tolist()
         for i in ids:
-            if not (isinstance(i, int) and 0 <= i < len(self)) and ids:
+            if not (isinstance(i, int) and 0 <= i < len(self)):
                 raise ValueError(
                     f"id {i} is out of range: the vocabulary size is "
                     f"{len(self)}, so ids go from 0 to {len(self) - 1}"
