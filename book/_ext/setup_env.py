@@ -91,6 +91,7 @@ def install(extras: list[str]) -> None:
         for line in files[1].read_text().splitlines()
         if line.startswith("torch==")
     ]
+    pinned = pinned or ["torch"]
     say("installing torch")
     where = ["--extra-index-url", index] if index else []
     run(*pip, "--quiet", *pinned, "--constraint", files[1], *where)
