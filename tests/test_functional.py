@@ -228,6 +228,7 @@ BAD = [
     ("cross_entropy", (X, T6[:5]), {}, "(5,)"),
     ("cross_entropy", (X, T6 + 3), {}, "out of bounds"),
     ("cross_entropy", (X, T6 - 3), {}, "out of bounds"),
+    ("cross_entropy", (X, torch.full((6,), 5)), {}, "out of bounds"),
     ("cross_entropy", (X, T6.int()), {}, "int32"),
     ("cross_entropy", (X, T6.double()), {}, "float64"),
     ("cross_entropy", (X, T6), dict(reduction="avg"), "avg"),

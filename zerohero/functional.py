@@ -493,10 +493,10 @@ def batch_norm(
         var = ((x - _along(mean, x.dim())) ** 2).mean(dims)
         with torch.no_grad():
             if running_mean is not None and n > 0:
-                running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+                running_mean.mul_(1 - momentum).add_(mean, alpha=momentum)
             if running_var is not None and n > 0:
                 unbiased = (var * (n / (n - 1))).to(running_var.dtype)
-                running_var.lerp_(unbiased, momentum)
+                running_var.mul_(1 - momentum).add_(unbiased, alpha=momentum)
     else:
         if running_mean is None or running_var is None:
             raise ValueError("evaluation needs running_mean and running_var")

@@ -251,7 +251,7 @@ def sample_text(model, corpus, n_chars: int, prompt: str = "\n", *,
     the left with its own first symbol.
 
     Args:
-        model, block_size, temperature, top_k, top_p, cache, hop,
+        model: and block_size, temperature, top_k, top_p, cache, hop,
             generator: see generate.
         corpus: for its vocabulary.
         n_chars: how many symbols to write.

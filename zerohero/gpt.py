@@ -216,9 +216,9 @@ class SelfAttention(nn.Module):
             past["key"], past["value"] = key, value
         scores = (query * c.head_size ** -0.5) @ key.mT  # (B, H, T, S)
         if c.position == "relative":
-            back = positions[-T:, None] - positions  # (T, S)
-            bias = self.distance_bias[:, back.clamp(min=0)]  # (H, T, S)
-            mask = mask + bias.to(x.dtype)
+            back = (positions[-T:, None] - positions).clamp(min=0)  # (T, S)
+            bias = self.distance_bias.index_select(1, back.flatten())
+            mask = mask + bias.view(-1, *back.shape).to(x.dtype)
         return (scores + mask).softmax(dim=-1), value
 
 

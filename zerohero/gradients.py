@@ -31,6 +31,8 @@ class Value:
     After micrograd, https://github.com/karpathy/micrograd.
     """
 
+    __slots__ = ("data", "grad", "parents", "slopes", "op", "label")
+
     def __init__(self, data, parents=(), slopes=(), op="", label=""):
         try:
             self.data = float(data)
@@ -205,7 +207,7 @@ def draw(root: Value, *, grads: bool = True, slopes: bool = True, ax=None):
         column.sort(key=row.get)
         for upper, lower in zip(column, column[1:], strict=False):
             row[lower] = max(row[lower], row[upper] + 1)
-    wide, high, gap = 2.6, 1.7 if grads else 1.2, 4.4 if slopes else 3.6
+    wide, high, gap = 2.6, 1.8 if grads else 1.3, 4.0 if slopes else 3.4
     last = max(depth.values())
     if ax is None:
         size = gap * last + wide + 0.2, (max(row.values()) + 1.5) * high * 1.3
@@ -222,7 +224,9 @@ def draw(root: Value, *, grads: bool = True, slopes: bool = True, ax=None):
             text += f"\ngrad {node.grad:.4g}"
         fill = drawings.FILLS[1] if node is root else None
         fill = fill if node.parents else drawings.FILLS[0]
-        drawings.box(ax, x, y, wide, high, text.strip(), color=fill)
+        drawings.box(
+            ax, x, y, wide, high, text.strip(), color=fill, size=11
+        )
         used = []
         for parent, slope in zip(node.parents, node.slopes, strict=True):
             x0, y0 = place[parent]
@@ -237,7 +241,7 @@ def draw(root: Value, *, grads: bool = True, slopes: bool = True, ax=None):
                 my = (y0 + y1) / 2 - curve / 2 * (x - x0)
                 drawings.note(
                     ax, mx, my + (0.35 if again else -0.35), f"{slope:.4g}",
-                    size=8, ha="center",
+                    size=10, ha="center",
                 )
             used.append(parent)
     return ax

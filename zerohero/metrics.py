@@ -92,7 +92,7 @@ def longest_copy(sample: str, train: str) -> str:
     low, high = 0, min(len(sample), len(train))
     while low < high:
         n = (low + high + 1) // 2
-        for i in np.flatnonzero(np.isin(a.of(n), b.of(n))).tolist():
+        for i in np.flatnonzero(_shared(a, b, n)).tolist():
             if sample[i : i + n] in train:  # equal hashes could deceive
                 best, low = sample[i : i + n], n
                 break
@@ -118,7 +118,7 @@ def copied(sample: str, train: str, length: int = 20) -> float:
         )
     if length > len(train):
         return 0.0
-    hit = np.isin(_Hashes(sample).of(length), _Hashes(train).of(length))
+    hit = _shared(_Hashes(sample), _Hashes(train), length)
     change = np.zeros(len(sample) + 1, dtype=np.int64)
     change[: len(hit)] += hit  # a stretch begins here ...
     change[length : length + len(hit)] -= hit  # ... and has ended here
@@ -147,6 +147,13 @@ class _Hashes:
     def of(self, n: int) -> np.ndarray:
         count = len(self.sums) - n
         return (self.sums[n:] - self.sums[:count]) * self.down[:count]
+
+
+def _shared(a: _Hashes, b: _Hashes, n: int) -> np.ndarray:
+    """For each stretch of length n of a, is there an equal one in b?"""
+    mine, theirs = a.of(n), np.sort(b.of(n))
+    at = np.searchsorted(theirs, mine)
+    return theirs[np.minimum(at, len(theirs) - 1)] == mine
 
 
 def board(sample: str, train: str) -> dict[str, float]:

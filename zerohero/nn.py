@@ -564,6 +564,7 @@ class BatchNorm1d(Module):
     def extra_repr(self) -> str:
         return (f"{self.num_features}, eps={self.eps}, "
                 f"momentum={self.momentum}, affine={self.affine}, "
+                f"bias={self.bias is not None}, "
                 f"track_running_stats={self.track_running_stats}")
 
 
@@ -572,7 +573,7 @@ class LayerNorm(Module):
 
     ``y = (x - mean) / sqrt(var + eps) * weight + bias`` with mean and
     biased variance over the axes ``normalized_shape`` (an int or several).
-    x (..., *normalized_shape) -> the same shape, training or not.
+    x (..., normalized_shape) -> the same shape, training or not.
     Source: Ba, Kiros and Hinton 2016, https://arxiv.org/abs/1607.06450
 
     >>> LayerNorm(2)(torch.tensor([[1.0, 3.0]])).detach().round().tolist()
@@ -589,7 +590,7 @@ class LayerNorm(Module):
                          bias, {"device": device, "dtype": dtype})
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., *normalized_shape) -> the same shape."""
+        """x (..., normalized_shape) -> the same shape."""
         return F.layer_norm(x, self.normalized_shape, self.weight, self.bias,
                             self.eps)
 
@@ -603,7 +604,7 @@ class RMSNorm(Module):
 
     LayerNorm without the centering and the shift. ``eps=None`` takes the
     smallest step of the dtype.
-    x (..., *normalized_shape) -> the same shape.
+    x (..., normalized_shape) -> the same shape.
     Source: Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467
     """
 
@@ -619,7 +620,7 @@ class RMSNorm(Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., *normalized_shape) -> the same shape."""
+        """x (..., normalized_shape) -> the same shape."""
         return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)
 
     def extra_repr(self) -> str:

@@ -169,14 +169,17 @@ def optimizer_pairs(name: str, options: dict, steps: int = 50,
              for shape in [(6, 4), (6, 6), (3, 6)]]
     batches = [torch.randn(8, 4, generator=g, dtype=dtype)
                for _ in range(steps)]
+    extra = {"ns_dtype": torch.bfloat16} if name == "Muon" else {}
     runs = []
-    for optimizers, prefix in [(optim, optim),
-                               (torch.optim, torch.optim.lr_scheduler)]:
+    for optimizers, schedulers, more in [
+            (optim, optim, extra),
+            (torch.optim, torch.optim.lr_scheduler, {})]:
         params = [p.clone().requires_grad_() for p in start]
         opt = getattr(optimizers, name)(
             [{"params": params[:2]},
-             {"params": params[2:], "lr": options["lr"] / 3}], **options)
-        rates = [getattr(prefix, s)(opt, **args) for s, args in schedules]
+             {"params": params[2:], "lr": options["lr"] / 3}],
+            **options, **more)
+        rates = [getattr(schedulers, s)(opt, **args) for s, args in schedules]
         seen = {}
         for step, x in enumerate(batches):
             a, b, c = params

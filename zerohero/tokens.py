@@ -306,7 +306,8 @@ def train(
                 fresh.add(now)
         counts[pair] = 0
         for pair in fresh:
-            heapq.heappush(queue, (-counts[pair], pair))
+            if counts[pair]:  # some vanish within the same merge
+                heapq.heappush(queue, (-counts[pair], pair))
     return Tokenizer(merges, special, split)
 
 

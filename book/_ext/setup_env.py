@@ -145,7 +145,7 @@ def main(extras: list[str]) -> None:
             f"usage: python {Path(__file__).name} "
             f"{' '.join(f'[{e}]' for e in EXTRAS)}; got {sorted(unknown)}"
         )
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036  (run by any Python)
         sys.exit(
             "[setup] the book needs Python 3.11 or newer, this is "
             + sys.version.split()[0]
