@@ -249,7 +249,7 @@ def test_picture_shows_strip_strides_and_entries():
     x = torch.arange(20, 32).view(3, 4)
     ax = picture(x.T, names=["x.T"])
     texts, squares = drawn(ax)
-    assert "x.T  shape (4, 3)   stride (1, 4)   offset 0" in texts
+    assert "x.T: shape (4, 3), stride (1, 4), offset 0" in texts
     assert "strip A" in texts
     assert "dim 0: step 1" in texts and "dim 1: step 4" in texts
     assert len(squares) == 12 + 12  # the strip and the grid
@@ -275,7 +275,7 @@ def test_picture_leaves_unread_slots_white_and_starts_at_the_offset():
     strip = [squares[k] for k in sorted(squares) if k[1] == top]
     white = [color[:3] == (1, 1, 1) for color in strip]
     assert white == [True, True, False, True, False, True]
-    assert "shape (2,)   stride (2,)   offset 2" in texts
+    assert "shape (2,), stride (2,), offset 2" in texts
     plt.close("all")
 
 

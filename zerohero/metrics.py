@@ -6,6 +6,7 @@ text that the model has never seen. A sample can score *above* real text, and
 that is a warning: it repeats what it read.
 """
 
+import functools
 import re
 
 import numpy as np
@@ -33,7 +34,7 @@ def real_words(sample: str, train: str) -> float:
     0.75
     """
     mine = _at_least(1, words(sample), "word")
-    known = set(words(train))
+    known, _ = _known(train)
     return sum(w in known for w in mine) / len(mine)
 
 
@@ -47,10 +48,16 @@ def word_pairs(sample: str, train: str) -> float:
     0.75
     """
     mine = _at_least(2, words(sample), "word")
-    theirs = words(train)
-    known = set(zip(theirs, theirs[1:], strict=False))
+    _, known = _known(train)
     pairs = list(zip(mine, mine[1:], strict=False))
     return sum(p in known for p in pairs) / len(pairs)
+
+
+@functools.lru_cache(maxsize=4)
+def _known(train: str) -> tuple[set, set]:
+    """The words and the pairs of neighboring words of a training text."""
+    theirs = words(train)
+    return set(theirs), set(zip(theirs, theirs[1:], strict=False))
 
 
 def speeches(sample: str) -> float:

@@ -362,8 +362,8 @@ def _band(ax: Axes, t: Tensor, name: str, letter: str, top: float) -> None:
         for slot in row:
             color.setdefault(slot, drawings.FILLS[i % 5])
     shape, stride = tuple(t.shape), t.stride()
-    head = f"{name}  " if name else ""
-    head += f"shape {shape}   stride {stride}   offset {t.storage_offset()}"
+    head = f"{name}: " if name else ""
+    head += f"shape {shape}, stride {stride}, offset {t.storage_offset()}"
     drawings.note(ax, 0.1, top + 0.5, head, size=9.5)
     y = top + 1.0
     strip = [_text(v) for v in _strip(t).tolist()]

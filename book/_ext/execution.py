@@ -187,6 +187,7 @@ def execute(chapter: Chapter, threads: int, environ: dict) -> None:
         startup_timeout=300,
         record_timing=False,  # it would change the key of the cache
         kernel_name="python3",
+        extra_arguments=["--IPKernelApp.log_level=40"],
         resources={"metadata": {"path": str(chapter.path.parent)}},
     )
     watch = _Watch(client)
