@@ -238,6 +238,12 @@ def _ladder(notebook: NotebookNode):
                 yield dict(row)
 
 
+def _is_glue(output: NotebookNode) -> bool:
+    """Kept for the prose or the ladder, not shown under the cell."""
+    glued = output.get("metadata", {}).get("scrapbook", {})
+    return bool(glued.get("mime_prefix"))
+
+
 def _output_problems(chapter: Chapter):
     """Figures without alt text, and anything written to stderr."""
     for line, cell in zip(
@@ -245,7 +251,10 @@ def _output_problems(chapter: Chapter):
     ):
         if cell.cell_type != "code":
             continue
-        for output in cell.get("outputs", []):
+        shown = [o for o in cell.get("outputs", []) if not _is_glue(o)]
+        if "figure" in cell.metadata.get("mystnb", {}) and len(shown) != 1:
+            yield line, f"a figure cell with {len(shown)} outputs: it needs 1"
+        for output in shown:
             if output.get("name") == "stderr":
                 yield line, f"output on stderr: {output.text.strip()[:300]}"
             mimes = output.get("data", {})
