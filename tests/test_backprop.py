@@ -20,7 +20,7 @@ relaxed = settings(max_examples=40, deadline=None)
 
 def randn(*shape, seed=0, grad=True):
     g = torch.Generator().manual_seed(seed)
-    x = torch.randn(*shape, generator=g, dtype=torch.float64)
+    x = torch.randn(shape, generator=g, dtype=torch.float64)
     return (x * 1.5 + 0.3).requires_grad_(grad)
 
 

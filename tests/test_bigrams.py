@@ -128,6 +128,7 @@ def test_trigram_contexts_are_filled_with_the_boundary():
 def test_nothing_is_seen_behind_a_boundary(make, order):
     model = make(order, 3).fit(NAMES, boundary=0)
     close(model.probs([1, 2, 2, 0, 1]), model.probs([0, 1]))
+    close(model.probs([2]), model.probs([0, 2]))  # the name "b"
     other = ids_of(".bb.ab.abb.b.", ".ab")  # one more name in front
     close(model.losses(other)[3:], model.losses(NAMES))
     close(model.log_probs(other)[3:], model.log_probs(NAMES))
@@ -241,6 +242,27 @@ def test_codes_near_63_bits():
     close(p.sum(), torch.tensor(1.0))
     assert p.argmax() == 64
     close(p, model.log_probs(ids)[8].exp())
+
+
+def test_wheels_fold_into_probs():
+    model = KneserNey(4, V_TEXT).fit(TEXT)
+    for past in ("abr", "dab", "rrr", "bda", "ca", ""):
+        context = ids_of(past, " abcdr")
+        p = torch.full((V_TEXT,), 1 / V_TEXT)
+        orders = []
+        for wheel in model.wheels(context):
+            p = wheel["share"] + wheel["gamma"] * p
+            close(wheel["share"].sum(), torch.tensor(1 - wheel["gamma"]))
+            orders.append(wheel["order"])
+        close(model.probs(context), p)
+        assert orders == list(range(1, len(orders) + 1))
+    assert orders == [1]
+    assert len(model.wheels(ids_of("abr", " abcdr"))) == 4
+    assert [w["order"] for w in model.wheels(ids_of("add", " abcdr"))] == [
+        1, 2
+    ]  # fmt: skip
+    (wheel,) = NGram(2, 3, alpha=1).fit(NAMES, boundary=0).wheels([2])
+    close(wheel["gamma"], 3 / 7)
 
 
 # ---- Kneser-Ney ------------------------------------------------------------
@@ -365,8 +387,14 @@ def test_errors_name_the_way_out(make):
     with pytest.raises(ValueError, match="lower the order"):
         make(11, 65)
     make(10, 65)
+    with pytest.raises(ValueError, match="more than 63 bits"):
+        make(63, 2)
+    make(62, 2)
+    with pytest.raises(ValueError, match="at least 1"):
+        make(1, 0)
     model = make(2, 3)
-    for call in (model.probs, model.losses, model.nll, model.log_probs):
+    calls = [model.probs, model.losses, model.nll, model.log_probs]
+    for call in [*calls, model.wheels]:
         with pytest.raises(ValueError, match="call fit first"):
             call([0, 1])
     with pytest.raises(ValueError, match="call fit first"):
@@ -381,6 +409,8 @@ def test_errors_name_the_way_out(make):
         model.fit([1, 0, 1], boundary=0)
     with pytest.raises(ValueError, match=r"shape \(2, 2\)"):
         model.fit(torch.zeros(2, 2, dtype=torch.int64))
+    with pytest.raises(ValueError, match="at least 2 integers"):
+        model.fit([0])
     with pytest.raises(ValueError, match="torch.float32"):
         model.fit(torch.zeros(4))
     model.fit(NAMES, boundary=0)

@@ -272,6 +272,8 @@ def test_gradcheck_passes_what_is_right():
     assert gradcheck(lambda a, b: a / b + (a * b).tanh(), 0.3, 0.5) < 1e-8
     assert gradcheck(lambda a: a.exp(), 2) < 1e-6
     assert gradcheck(lambda x: (x**3).sum(), torch.ones(2, 2)) < 1e-6
+    w = torch.tensor([2.0], dtype=torch.float64, requires_grad=True)
+    assert gradcheck(lambda x: (w * x).sum(), torch.ones(1)) < 1e-6
     assert gradcheck(math.sin, 1.0, grads=[math.cos(1.0)]) < 1e-8
     x = torch.linspace(-1, 1, 5)
     assert gradcheck(lambda x: x.tanh().sum(), x, grads=[1 - x.tanh() ** 2])

@@ -502,3 +502,40 @@ def test_load_says_what_is_missing(tmp_path):
     train.write(path, [1, 2])
     with pytest.raises(ValueError, match="holds no run"):
         train.load(path, model)
+
+
+# ------------------------------------------------------------- name rows
+NAMES = torch.tensor([0, 5, 6, 7, 0, 8, 0, 9, 9, 0, 4, 0])
+
+
+def test_name_rows_by_hand():
+    x, y = train.name_rows(NAMES, 0, 5)
+    assert x.tolist() == [[0, 5, 6, 7, 0], [0, 8, 0, 0, 0],
+                          [0, 9, 9, 0, 0], [0, 4, 0, 0, 0]]
+    assert y.tolist() == [[5, 6, 7, 0, -1], [8, 0, -1, -1, -1],
+                          [9, 9, 0, -1, -1], [4, 0, -1, -1, -1]]
+    x, y = train.name_rows(NAMES, 0, 6, pack=True)
+    assert x.tolist() == [[0, 5, 6, 7, 0, 8], [0, 9, 9, 0, 4, 0]]
+    assert y.tolist() == [[5, 6, 7, 0, 8, 0], [9, 9, 0, 4, 0, -1]]
+    assert train.name_rows(NAMES, 0, 4)[0].shape == (4, 4)  # just fits
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_name_rows_target_every_symbol_once(pack):
+    x, y = train.name_rows(NAMES, 0, 7, pack)
+    kept = y != train.IGNORE
+    assert_close(y[kept].sort().values, NAMES[1:].sort().values)
+    assert_close(x[kept].sort().values, NAMES[:-1].sort().values)
+    table = Table(10)
+    torch.nn.init.normal_(table.weight)
+    assert_close(train.evaluate(table, x, y),
+                 train.evaluate(table, NAMES[:-1], NAMES[1:]))
+
+
+def test_name_rows_refuse():
+    with pytest.raises(ValueError, match="3 symbols"):
+        train.name_rows(NAMES, 0, 3)
+    with pytest.raises(ValueError, match="begin and end"):
+        train.name_rows(NAMES[1:], 0, 5)
+    with pytest.raises(ValueError, match="begin and end"):
+        train.name_rows(NAMES[:-1], 0, 5)

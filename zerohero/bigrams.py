@@ -254,7 +254,8 @@ class _CountModel:
             if row < len(table.contexts) and table.contexts[row] == code:
                 cells = slice(table.start[row], table.start[row + 1])
                 symbols = table.grams[cells] % self.vocab_size
-                yield symbols, table.share[cells], float(table.gamma[row])
+                gamma = float(table.gamma[row])
+                yield table.order, symbols, table.share[cells], gamma
 
     def probs(self, context) -> Tensor:
         """Distribution of the next symbol.
@@ -273,14 +274,41 @@ class _CountModel:
         """
         self._check_fitted()
         p = np.full(self.vocab_size, 1 / self.vocab_size)
-        for symbols, share, gamma in self._rows(self._usable(context)):
+        for _, symbols, share, gamma in self._rows(self._usable(context)):
             p *= gamma
             p[symbols] += share
         return torch.from_numpy(p).float()
 
+    def wheels(self, context) -> list[dict]:
+        """What each table says about a context, short contexts first.
+
+        Starting from uniform, p = share + gamma * p over all of them gives
+        `probs(context)`. Tables that never saw the context are left out.
+
+        Args:
+            context: ids, as for `probs`.
+
+        Returns:
+            Dicts with order (int), share ((V,) float32, what this table
+            hands out) and gamma (float, what it passes on): share sums to
+            1 - gamma.
+
+        Raises:
+            ValueError: as `probs`.
+        """
+        self._check_fitted()
+        found = []
+        for order, symbols, own, gamma in self._rows(self._usable(context)):
+            share = torch.zeros(self.vocab_size)
+            share[symbols] = torch.from_numpy(own).float()
+            found.append({"order": order, "share": share, "gamma": gamma})
+        return found
+
     def _draw(self, context: list[int], u: float) -> int:
         """Spend one uniform number u on a symbol, longest context first."""
-        for symbols, share, gamma in reversed(list(self._rows(context))):
+        for _, symbols, share, gamma in reversed(
+            list(self._rows(context))
+        ):
             if u >= gamma:
                 running = np.cumsum(share)
                 u = (u - gamma) / (1 - gamma) * running[-1]

@@ -199,7 +199,7 @@ class SelfAttention(nn.Module):
 
     def weights(self, x, positions, mask, past=None) -> tuple:
         """Weights (B, H, T, S), rows sum to 1, and values (B, H, S, d)."""
-        c, (B, T, C) = self.config, x.shape
+        c, (B, T) = self.config, x.shape[:2]
         query, key, value = (
             p(x).view(B, T, c.n_head, c.head_size).transpose(1, 2)
             for p in (self.query, self.key, self.value))

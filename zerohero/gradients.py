@@ -381,6 +381,8 @@ def _number(out) -> float:
             f"f must return one number, got shape {tuple(out.shape)}; "
             "reduce it first, for example (f(x) * weights).sum()"
         )
+    if isinstance(out, Tensor):
+        return out.item()
     return float(out.data if isinstance(out, Value) else out)
 
 

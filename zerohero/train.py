@@ -228,6 +228,57 @@ class TextBatches(Batches):
         return self.ids[at], self.ids[at + 1]
 
 
+def name_rows(ids: Tensor, boundary: int, block_size: int,
+              pack: bool = False) -> tuple[Tensor, Tensor]:
+    """Names as rows for a model that answers every position.
+
+    A row is boundary and name, its targets the name and boundary; behind
+    the end stand boundary symbols whose targets do not count (-1).  Every
+    symbol after the first boundary is a target exactly once.
+
+    Args:
+        ids: names with single boundary symbols between and around them.
+        boundary: id of the boundary symbol.
+        block_size: length T of a row; the longest name must fit.
+        pack: put several names into one row, for a model that does not
+            look back past a boundary.
+
+    Returns:
+        x, y, both (rows, T).
+
+    Raises:
+        ValueError: ids do not begin and end with a boundary, or a name is
+            too long.
+
+    >>> x, y = name_rows(torch.tensor([0, 5, 6, 0, 7, 0]), 0, 4)
+    >>> x.tolist(), y.tolist()
+    ([[0, 5, 6, 0], [0, 7, 0, 0]], [[5, 6, 0, -1], [7, 0, -1, -1]])
+    """
+    if len(ids) < 2 or ids[0] != boundary or ids[-1] != boundary:
+        raise ValueError(f"ids must begin and end with the boundary "
+                         f"{boundary}, and hold at least one name")
+    starts = (ids[:-1] == boundary).nonzero().flatten()
+    ends = torch.cat((starts[1:], torch.tensor([len(ids) - 1])))
+    if (ends - starts).max() > block_size:
+        raise ValueError(f"block_size={block_size} is too short for a name "
+                         f"of {int((ends - starts).max()) - 1} symbols")
+    rows, at, row = [], [], -1
+    room = 0
+    for length in (ends - starts).tolist():
+        if not pack or length > room:
+            row, room = row + 1, block_size
+        rows.append(row)
+        at.append(block_size - room)
+        room -= length
+    x = torch.full((row + 1, block_size), boundary)
+    y = torch.full((row + 1, block_size), IGNORE)
+    spans = zip(starts.tolist(), ends.tolist(), rows, at, strict=True)
+    for start, end, r, k in spans:
+        x[r, k:k + end - start] = ids[start:end]
+        y[r, k:k + end - start] = ids[start + 1:end + 1]
+    return x, y
+
+
 # --------------------------------------------------------------- schedules
 def linear_to_zero(steps: int, warmup: int = 0) -> Callable[[int], float]:
     """Factor of the learning rate: up over `warmup` steps, down to zero.
