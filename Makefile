@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup book test check live lab bench clean
+.PHONY: help book test check live lab clean
 
 PYTHON ?= python3
 VENV ?= .venv

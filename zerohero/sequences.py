@@ -220,6 +220,9 @@ def fit_counts(
     optimizers = list(optimizer) if many else [optimizer]
     groups = [group for o in optimizers for group in o.param_groups]
     rates = [group["lr"] for group in groups]
+    # A large block, freed at once, teaches glibc's malloc to keep memory of
+    # this size; otherwise each step pays anew for the pages of each tensor.
+    torch.empty(7_900_000)
     history, begin = History(), time.perf_counter()
     model.train()
     try:
