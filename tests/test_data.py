@@ -440,6 +440,7 @@ def test_install_command(place, monkeypatch):
 
     def run(command, **kwargs):
         seen.append(command)
+        assert kwargs["capture_output"] and kwargs["text"]
         return subprocess.CompletedProcess(command, 1, "", "no network")
 
     monkeypatch.setattr(subprocess, "run", run)

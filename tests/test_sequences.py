@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from zerohero.data import windows
+from zerohero.optim import SGD, Adam
 from zerohero.sequences import MLP, contexts, count_loss, fit_counts
 from zerohero.train import linear_to_zero
 
@@ -134,7 +135,7 @@ def test_one_batch_can_be_overfit():
     model = small(0, n_hidden=32, n_embd=4)
     x = torch.tensor([[0, 1, 2], [2, 1, 0], [4, 4, 4], [1, 1, 3]])
     y = torch.tensor([0, 1, 2, 3])
-    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    optimizer = SGD(model.parameters(), lr=1.0)
     for _ in range(200):
         loss = F.cross_entropy(model(x), y)
         optimizer.zero_grad()
@@ -266,7 +267,7 @@ def test_count_loss_by_hand_and_its_errors():
 def test_fit_counts_takes_the_steps_of_full_batch_training():
     ours, theirs = small(), small()
     x, y = examples(300)
-    sgd = torch.optim.SGD(ours.parameters(), lr=0.5)
+    sgd = SGD(ours.parameters(), lr=0.5)
     schedule = linear_to_zero(5)
     history = fit_counts(ours, *contexts(x, y, 5), sgd, 5, schedule)
     assert sgd.param_groups[0]["lr"] == 0.5
@@ -287,9 +288,9 @@ def test_fit_counts_takes_the_steps_of_full_batch_training():
 def test_fit_counts_drives_several_optimizers():
     model, (x, y) = small(), examples()
     before = [p.detach().clone() for p in model.parameters()]
-    first = torch.optim.SGD(model.embedding.parameters(), lr=0.1)
+    first = SGD(model.embedding.parameters(), lr=0.1)
     rest = [*model.hidden.parameters(), *model.output.parameters()]
-    second = torch.optim.SGD(rest, lr=0.2)
+    second = SGD(rest, lr=0.2)
     fit_counts(model, *contexts(x, y, 5), [first, second], 3)
     for a, b in zip(before, model.parameters(), strict=True):
         assert (a - b).abs().max() > 0
@@ -303,7 +304,7 @@ def test_fit_counts_reaches_the_table_it_can_represent():
     x, y = windows(ids, 1)
     unique, counts = contexts(x, y, 4)
     model = small(0, vocab_size=4, block_size=1, n_embd=4, n_hidden=16)
-    adam = torch.optim.Adam(model.parameters(), lr=0.05)
+    adam = Adam(model.parameters(), lr=0.05)
     fit_counts(model, unique, counts, adam, 200, linear_to_zero(200))
     probs = counts / counts.sum(1, keepdim=True)
     floor = -(counts * probs.log()).sum() / counts.sum()
@@ -313,7 +314,7 @@ def test_fit_counts_reaches_the_table_it_can_represent():
 
 def test_fit_counts_errors():
     model, (x, y) = small(), examples()
-    adam = torch.optim.Adam(model.parameters(), lr=0.1)
+    adam = Adam(model.parameters(), lr=0.1)
     with pytest.raises(ValueError, match="steps=0"):
         fit_counts(model, *contexts(x, y, 5), adam, 0)
     with torch.no_grad():

@@ -109,27 +109,30 @@ class _CountModel:
         if not self._tables:
             raise ValueError("the model has counted nothing: call fit first")
 
-    def _codes(self, ids: np.ndarray, boundary: int | None) -> dict:
-        """order k -> codes (N,) of the k-grams that end at each position,
-        and bool (N,): does that k-gram exist?"""
+    def _codes(self, ids: np.ndarray, boundary: int | None):
+        """(N,) codes of the n-grams that end at each position, and (N,) how
+        many symbols before it may be looked at (-1: not even predicted).
+
+        The code of a shorter n-gram is the same modulo V ** its order.
+        """
         position = np.arange(len(ids))
-        history = position  # how many symbols before may be looked at
+        context = position
         if boundary is not None:
             marks = np.where(ids == boundary, position, 0)
             last = np.maximum.accumulate(marks)  # the boundary behind us
-            history = position - np.append(0, last[:-1])
-        code = np.zeros_like(ids)
-        codes = {}
-        for k in range(1, self.order + 1):
-            older = np.zeros_like(ids)  # the symbol k - 1 places back
-            older[k - 1 :] = ids[: max(len(ids) - k + 1, 0)]
-            exists = history >= k - 1
+            context = position - np.append(0, last[:-1])
+        code = ids.copy()
+        for k in range(1, self.order):
+            older = np.zeros_like(ids)  # the symbol k places back
+            older[k:] = ids[: max(len(ids) - k, 0)]
             if boundary is not None:
-                older[~exists] = boundary
-                exists = (exists | self._pads) & (position > 0)
-            code = code + older * self.vocab_size ** (k - 1)
-            codes[k] = code, exists
-        return codes
+                older[context < k] = boundary
+            code += older * self.vocab_size**k
+        if boundary is not None:
+            if self._pads:
+                context[:] = self.order - 1
+            context[0] = -1
+        return code, context
 
     def _first(self, ids: np.ndarray) -> int:
         """The first position that is predicted."""
@@ -165,13 +168,13 @@ class _CountModel:
         self._check_fitted()
         ids = self._read(ids, self.boundary)
         first = self._first(ids)
-        codes = self._codes(ids, self.boundary)
+        codes, context = self._codes(ids, self.boundary)
         p = np.full(len(ids), 1 / self.vocab_size)
         for table in self._tables:
-            code, exists = codes[table.order]
+            code = codes % self.vocab_size**table.order
             row = _find(table.contexts, code // self.vocab_size)
             cell = _find(table.grams, code)
-            known = exists & (row >= 0)
+            known = (context >= table.order - 1) & (row >= 0)
             row, cell = row[known], cell[known]
             own = np.where(cell >= 0, table.share[cell], 0)
             p[known] = own + table.gamma[row] * p[known]
@@ -202,12 +205,13 @@ class _CountModel:
         self._check_fitted()
         ids = self._read(ids, self.boundary)
         first = self._first(ids)
-        codes = self._codes(ids, self.boundary)
-        p = np.full((len(ids) - first, self.vocab_size), 1 / self.vocab_size)
+        codes, context = self._codes(ids, self.boundary)
+        codes, context = codes[first:], context[first:]
+        p = np.full((len(codes), self.vocab_size), 1 / self.vocab_size)
         for table in self._tables:
-            code, exists = codes[table.order]
-            row = _find(table.contexts, code[first:] // self.vocab_size)
-            at = np.flatnonzero(exists[first:] & (row >= 0))
+            code = codes % self.vocab_size**table.order
+            row = _find(table.contexts, code // self.vocab_size)
+            at = np.flatnonzero((context >= table.order - 1) & (row >= 0))
             row = row[at]
             p[at] *= table.gamma[row, None]
             width = table.start[row + 1] - table.start[row]
@@ -445,8 +449,9 @@ class NGram(_CountModel):
         ids = self._read(ids, boundary)
         self.boundary = boundary
         self._first(ids)
-        code, exists = self._codes(ids, boundary)[self.order]
-        grams, counts = np.unique(code[exists], return_counts=True)
+        code, context = self._codes(ids, boundary)
+        code = code[context >= self.order - 1]
+        grams, counts = np.unique(code, return_counts=True)
         spare = self.alpha * self.vocab_size
         self._tables = [
             _table(self.order, grams, counts, self.vocab_size, counts, spare)
@@ -507,8 +512,10 @@ class KneserNey(_CountModel):
         size = self.vocab_size
         tables = []
         longer = None  # the different (k + 1)-grams
-        for k, (code, exists) in reversed(self._codes(ids, boundary).items()):
-            grams, counts = np.unique(code[exists], return_counts=True)
+        codes, context = self._codes(ids, boundary)
+        for k in range(self.order, 0, -1):
+            code = codes[context >= k - 1] % size**k
+            grams, counts = np.unique(code, return_counts=True)
             if len(grams) == 0:
                 continue  # the text is shorter than the order
             if longer is not None:  # count the symbols that came before

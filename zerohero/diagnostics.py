@@ -197,8 +197,9 @@ class Watch:
     Raises:
         ValueError: every below 1.
 
+    >>> from zerohero.optim import SGD
     >>> layer = torch.nn.Linear(3, 2, bias=False)
-    >>> watch = Watch(torch.optim.SGD(layer.parameters(), lr=0.1), layer)
+    >>> watch = Watch(SGD(layer.parameters(), lr=0.1), layer)
     >>> layer(torch.ones(4, 3)).square().sum().backward()
     >>> watch.step()
     >>> list(watch.ratios), len(watch.ratios["weight"])

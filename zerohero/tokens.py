@@ -61,7 +61,8 @@ def _pattern() -> re.Pattern:
     space = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
     letter, number = rf"[^\W\d_{others}]", rf"[\d{others}]"
     return re.compile(
-        rf"'(?:[sdmt]|ll|ve|re)| ?{letter}+| ?{number}+"
+        rf"'(?:[sdmt]|ll|ve|re)| ?[A-Za-z]+{letter}*"  # quick for most text
+        rf"| ?{letter}+| ?{number}+"
         rf"| ?(?:[^\w{space}]|_)+|[{space}]+(?![^{space}])|[{space}]+"
     )
 
@@ -173,13 +174,13 @@ class Tokenizer:
 
     def _encode_word(self, word: str) -> list[int]:
         """Replay the merges, in the order of training, on one word."""
-        ids = list(word.encode())
+        ids, new_id = list(word.encode()), self.new_id
         while len(ids) > 1:
-            pairs = set(zip(ids, ids[1:], strict=False))
-            pair = min(pairs, key=lambda p: self.new_id.get(p, math.inf))
-            if pair not in self.new_id:
+            pairs = zip(ids, ids[1:], strict=False)
+            first = min([new_id.get(pair, math.inf) for pair in pairs])
+            if first == math.inf:
                 break
-            ids = merge(ids, pair, self.new_id[pair])
+            ids = merge(ids, self.merges[first - 256], first)
         return ids
 
     def decode_bytes(self, ids: Tensor | list[int]) -> bytes:
