@@ -390,12 +390,12 @@ def fast_config(vocab_size: int, block_size: int = 64, **changes
                 ) -> GPTConfig:
     """The configuration that learns most in a minute on two cores."""
     settings = {
-        "bias": False, "gain": False, "position": "relative",
+        "bias": False, "gain": False, "position": "rotary",
         "activation": "relu2", "smear": 2, "start": "zero"}
     return GPTConfig(vocab_size, block_size, **{**settings, **changes})
 
 
-def fast_optimizers(model: GPT, *, muon_lr: float = 0.03, lr: float = 0.008,
+def fast_optimizers(model: GPT, *, muon_lr: float = 0.02, lr: float = 0.02,
                     embed_lr: float = 0.02) -> list:
     """Muon for the matrices inside the blocks, AdamW for all else."""
     matrices = [p for p in model.blocks.parameters()
