@@ -50,7 +50,12 @@ def test_table_as_text_and_html():
     assert "1,234" in repr(table) and "0.012" in repr(table)
     html = table._repr_html_()
     assert "a &lt; b" in html and "3.000" in html
-    assert html.count("<th scope=\"col\">") == len(ladder.COLUMNS)
+    heads = html.count('<th scope="col"')
+    assert heads == len(ladder.COLUMNS) - 1  # one corpus: no column for it
+    ladder.record("b", "shakespeare", **ROW)
+    both = ladder.table()._repr_html_()
+    assert both.count('<th scope="col"') == len(ladder.COLUMNS)
+    assert "shakespeare" in both and "shakespeare" in repr(ladder.table())
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,9 @@ def test_orthogonalize_brings_singular_values_near_one():
             s = torch.linalg.svdvals(
                 optim.orthogonalize(scale * x, dtype=dtype).float())
             assert 0.6 < s.min() and s.max() < 1.3
+    faint = optim.orthogonalize(1e-9 * x, dtype=torch.float32)
+    assert 0 < faint.norm() < 30  # below eps there is no direction left
+    assert torch.linalg.svdvals(faint).max() < 0.6
     zero = optim.orthogonalize(torch.zeros(3, 4), dtype=torch.float32)
     assert zero.abs().sum() == 0
 
@@ -345,6 +348,13 @@ def test_state_of_another_shape_is_refused():
     other = optim.SGD([leaf(1.0)], lr=1)
     with pytest.raises(ValueError, match=r"\[2\].*\[1\]"):
         opt.load_state_dict(other.state_dict())
+
+
+@pytest.mark.parametrize("flag", ["amsgrad", "maximize"])
+def test_state_of_another_rule_is_refused(flag):
+    other = torch.optim.Adam([leaf(1.0)], **{flag: True})
+    with pytest.raises(ValueError, match=flag):
+        optim.Adam([leaf(1.0)]).load_state_dict(other.state_dict())
 
 
 def test_schedule_resumes():

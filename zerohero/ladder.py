@@ -113,16 +113,22 @@ def _publish(row: dict) -> None:
 
 
 class Table:
-    """Rows of the ladder that show themselves as text and as HTML."""
+    """Rows of the ladder that show themselves as text and as HTML.
+
+    The corpus has a column of its own only where the rows have several.
+    """
 
     def __init__(self, rows: list[dict]):
         self.rows = rows
+        self.several = len({r["corpus"] for r in rows}) > 1
 
-    def _cells(self) -> list[list[str]]:
-        out = []
+    def _lines(self) -> list[list[str]]:
+        """The head and one line of cells for every row."""
+        lines = [list(COLUMNS)]
         for r in self.rows:
             spread = "" if r["spread"] is None else f"{r['spread']:.3f}"
-            out.append(
+            brief = ".2g" if r["seconds"] < 10 else ".0f"
+            lines.append(
                 [
                     r["model"],
                     r["corpus"],
@@ -132,36 +138,44 @@ class Table:
                     f"{r['val']:.3f}",
                     f"{r['bits']:.3f}",
                     spread,
-                    f"{r['seconds']:.2g}"
-                    if r["seconds"] < 10
-                    else f"{r['seconds']:.0f}",
+                    format(r["seconds"], brief),
                 ]
             )
-        return out
+        if self.several:
+            return lines
+        return [line[:1] + line[2:] for line in lines]
 
     def __repr__(self) -> str:
-        table = [list(COLUMNS), *self._cells()]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines, words = self._lines(), 2 if self.several else 1
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join(
             "  ".join(
-                cell.ljust(w) if i < 2 else cell.rjust(w)
+                cell.ljust(w) if i < words else cell.rjust(w)
                 for i, (cell, w) in enumerate(zip(line, widths, strict=True))
             ).rstrip()
-            for line in table
+            for line in lines
         )
 
     def _repr_html_(self) -> str:
-        head = "".join(f'<th scope="col">{c}</th>' for c in COLUMNS)
-        body = "".join(
-            "<tr>"
-            + f'<th scope="row">{escape(cells[0])}</th>'
-            + "".join(f"<td>{escape(c)}</td>" for c in cells[1:])
+        def kind(i: int) -> str:
+            return ' class="word"' if self.several and i == 1 else ""
+
+        head, *body = self._lines()
+        top = "".join(
+            f'<th scope="col"{kind(i)}>{c}</th>' for i, c in enumerate(head)
+        )
+        rest = "".join(
+            f'<tr><th scope="row">{escape(cells[0])}</th>'
+            + "".join(
+                f"<td{kind(i)}>{escape(c)}</td>"
+                for i, c in enumerate(cells[1:], 1)
+            )
             + "</tr>"
-            for cells in self._cells()
+            for cells in body
         )
         return (
-            '<table class="ladder"><thead><tr>'
-            f"{head}</tr></thead><tbody>{body}</tbody></table>"
+            f'<table class="ladder"><thead><tr>{top}</tr></thead>'
+            f"<tbody>{rest}</tbody></table>"
         )
 
 

@@ -124,6 +124,9 @@ class Optimizer:
                 f"parameters in each group: this optimizer {ours}, the state "
                 f"dict {theirs}"
             )
+        for flag in ("amsgrad", "maximize"):
+            if any(g.get(flag) for g in groups):
+                raise ValueError(f"{flag}=True is not rebuilt here")
         params = [p for g in self.param_groups for p in g["params"]]
         numbers = [i for g in groups for i in g["params"]]
         self.state.clear()

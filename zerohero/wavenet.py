@@ -247,11 +247,37 @@ def delay(x: Tensor, steps: int) -> Tensor:
     return torch.cat((zeros, x[:, : T - steps]), dim=1)
 
 
+class PairWithPast(Module):
+    """Lay every position beside the one ``dilation`` before it.
+
+    x (B, T, C) -> (B, T, 2 C), ``y[t] = [x[t - dilation], x[t]]``, zeros
+    before the beginning. A linear layer behind it is a CausalConv1d of two
+    taps.
+
+    >>> x = torch.tensor([[[1.0], [2.0], [3.0]]])
+    >>> PairWithPast(2)(x).tolist()
+    [[[0.0, 1.0], [0.0, 2.0], [1.0, 3.0]]]
+    """
+
+    def __init__(self, dilation: int):
+        super().__init__()
+        _positive(dilation=dilation)
+        self.dilation = dilation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, T, C) -> (B, T, 2 C)."""
+        return torch.cat((delay(x, self.dilation), x), dim=2)
+
+    def extra_repr(self) -> str:
+        return f"dilation={self.dilation}"
+
+
 class DilatedStack(Module):
     """The tree at every position: causal convolutions 1, 2, 4, ... apart.
 
     ``x = embedding(idx)``, then for every dilation
-    ``h = f(norm(conv(x)))``, and ``logits = output(x)``. f is tanh, or with
+    ``h = f(norm(linear([x[t - dilation], x[t]])))``, and ``logits =
+    output(x)``. f is tanh, or with
     ``gated`` ``tanh(a) * sigmoid(b)`` of the two halves a, b of twice as
     many channels. With ``residual`` ``x = x + h`` from the second level on.
     Two taps a level see a past of 1 + sum(dilations) symbols.
@@ -303,31 +329,29 @@ class DilatedStack(Module):
             )
         self.gated, self.residual = gated, residual
         self.embedding = Embedding(vocab_size, n_embd, generator=generator)
-        self.convs, self.norms = ModuleList(), ModuleList()
-        ins = [n_embd, *sizes]
-        for d, fan_in, size in zip(dilations, ins, sizes, strict=False):
+        self.pairs = ModuleList(PairWithPast(d) for d in dilations)
+        self.linears, self.norms = ModuleList(), ModuleList()
+        for fan_in, size in zip([n_embd, *sizes], sizes, strict=False):
             out = size * (2 if gated else 1)
-            self.convs.append(
-                CausalConv1d(
-                    fan_in, out, 2, d, bias=norm is None, generator=generator
-                )
+            self.linears.append(
+                Linear(2 * fan_in, out, bias=norm is None, generator=generator)
             )
             self.norms.append(Identity() if norm is None else LayerNorm(out))
         self.output = Linear(sizes[-1], vocab_size, generator=generator)
-        _start_well(self.convs, self.output, generator)
+        _start_well(self.linears, self.output, generator)
 
     @property
     def receptive_field(self) -> int:
         """How many symbols, the newest included, a prediction depends on."""
-        return 1 + sum(sum(conv.delays()) for conv in self.convs)
+        return 1 + sum(pair.dilation for pair in self.pairs)
 
     def forward(self, idx: Tensor) -> Tensor:
         """Logits (B, T, V): after each position of idx (B, T)."""
         if idx.dim() != 2:
             raise ValueError(f"idx must be (B, T), got {tuple(idx.shape)}")
         x = self.embedding(idx)  # (B, T, C)
-        for i, conv in enumerate(self.convs):
-            h = self.norms[i](conv(x))
+        for i, pair in enumerate(self.pairs):
+            h = self.norms[i](self.linears[i](pair(x)))
             if self.gated:
                 a, b = h.chunk(2, dim=-1)
                 h = torch.tanh(a) * torch.sigmoid(b)
@@ -337,32 +361,25 @@ class DilatedStack(Module):
         return self.output(x)
 
 
-def as_convolutions(tree: Tree) -> DilatedStack:
-    """The stack of convolutions with the weights of a tree.
+def at_every_position(tree: Tree) -> DilatedStack:
+    """The dilated stack with the weights of a tree.
 
     From position T - 1 of a text on, its logits are those of the tree on
-    the window of T symbols that ends there: the left half of a linear
-    layer's weight is the earlier tap, the right half the later one.
+    the window of T symbols that ends there. The parameters have the same
+    names and shapes; they are copied.
 
     Raises:
         ValueError: the tree has BatchNorm.
     """
     if isinstance(tree.norms[0], BatchNorm1d):
         raise ValueError("only trees without norm or with 'layer' convert")
-    V, C = tree.embedding.weight.shape
     stack = DilatedStack(
-        V,
-        C,
+        *tree.embedding.weight.shape,
         [linear.out_features for linear in tree.linears],
         [2**i for i in range(len(tree.linears))],
         norm="layer" if isinstance(tree.norms[0], LayerNorm) else None,
     )
-    state = {}
-    for name, t in tree.state_dict().items():
-        if name.startswith("linears") and name.endswith("weight"):
-            t = t.view(len(t), 2, -1).mT  # (H, 2 C) -> (H, C, 2)
-        state[name.replace("linears", "convs")] = t
-    stack.load_state_dict(state)
+    stack.load_state_dict(tree.state_dict())
     return stack
 
 
