@@ -517,6 +517,10 @@ def test_dropout_laws():
     assert_close(y, again)
     assert Z.dropout(x, 0.25, training=False) is x
     assert Z.dropout(x, 0.0) is x
+    torch.manual_seed(1)
+    by_default = Z.dropout(x)  # half of all, in training mode
+    torch.manual_seed(1)
+    assert_close(by_default, F.dropout(x))
     assert Z.dropout(torch.empty(0), 0.5).shape == (0,)
     with pytest.raises(ValueError, match="floating"):
         Z.dropout(torch.ones(3).long())

@@ -301,7 +301,7 @@ def gradcheck(
     test is the one of backward: f is called with `Value`s when the inputs
     are numbers, with tensors that require grad when they are tensors. With
     `grads` (one per input) it is yours. A difference above
-    atol + rtol * |slope| raises AssertionError with the worst place. Keep
+    ``atol + rtol * |slope|`` raises AssertionError with the worst place. Keep
     away from kinks (relu at 0): nudging looks at both sides of them.
 
     >>> gradcheck(lambda a, b: (a * b).tanh(), 0.3, 0.5) < 1e-8

@@ -201,7 +201,11 @@ def optimizer_pairs(name: str, options: dict, steps: int = 50,
 
 
 def table() -> "Table":
-    """Compare everything once, in float32; a table of the differences."""
+    """Compare everything once; a table of the relative differences.
+
+    Layers are compared in float32, optimizers and schedules in float64
+    (Muon in float32, since torch computes its update in bfloat16).
+    """
     rows = []
     for name, options, shape in LAYERS:
         g = torch.Generator().manual_seed(1)

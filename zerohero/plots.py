@@ -141,7 +141,7 @@ def heatmap(
         fmt: format of the number written into each square, such as
             ``".2f"``; nothing is written by default.
         center: the value drawn in white; the colors then run from orange
-            (below) to blue (above).
+            (below) to purple (above).
     """
     ax = _axes(ax)
     m = _array(matrix)

@@ -130,7 +130,7 @@ class Tokenizer:
         """Return the ids (N,) of `text`.
 
         allowed_special: the special tokens that may be made from text, or
-        "all". By default none: "<|endoftext|>" in a text is thirteen
+        "all". By default none: ``"<|endoftext|>"`` in a text is thirteen
         ordinary characters, so nobody can forge a special token.
         Raises ValueError for an unknown special token, or a character that
         UTF-8 cannot write (half of a surrogate pair).

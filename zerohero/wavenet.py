@@ -178,6 +178,14 @@ class Tree(Module):
             )
 
 
+class SharedTree(Tree):
+    """A Tree whose forward is ``shared``: the same logits, far less work."""
+
+    def forward(self, idx: Tensor) -> Tensor:
+        """Logits (B, V) of the symbol after each window idx (B, T)."""
+        return self.shared(idx)
+
+
 class CausalConv1d(Module):
     """A convolution that sees its own position and earlier ones only.
 

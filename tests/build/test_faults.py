@@ -47,7 +47,7 @@ def project(tmp_path_factory):
 
 
 def first_cell(text: str) -> int:
-    """Where the code of the second visible cell begins."""
+    """Where the code of the first cell without options begins."""
     cells = list(re.finditer(r"^```\{code-cell\}\n(?![:-])", text, re.M))
     return cells[0].end()
 
@@ -84,10 +84,8 @@ def stderr_output(text):
 
 
 def wrong_number(text):
-    """d tanh/dx = 1 - tanh(x)^2 becomes 1 + tanh(x)^2."""
-    changed = re.sub(r"1(?:\.0)? - (t\b|out\.data)", r"1 + \1", text, count=1)
-    assert changed != text, "the fault no longer fits zerohero/gradients.py"
-    return changed
+    """The slope of tanh, 1 - t * t, becomes 1 + t * t."""
+    return text.replace("(1 - t * t,)", "(1 + t * t,)")
 
 
 FAULTS = {
