@@ -389,6 +389,11 @@ def test_embedding_starts_standard_normal():
     assert furthest_from_uniform(u) < 1.63 / w.numel() ** 0.5
 
 
+def test_linear_without_inputs_is_zero():
+    layer = nn.Linear(0, 3)
+    assert layer(torch.ones(2, 0)).tolist() == [[0, 0, 0]] * 2
+
+
 def test_norms_start_at_one_and_zero():
     for layer in (nn.BatchNorm1d(3), nn.LayerNorm(3)):
         assert layer.weight.tolist() == [1, 1, 1]

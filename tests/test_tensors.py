@@ -306,3 +306,16 @@ def test_picture_refuses_what_cannot_be_read():
         picture(torch.zeros(2), names=["a", "b"])
     with pytest.raises(ValueError, match="at least one"):
         picture()
+
+
+def test_picture_colors_the_first_dimension_that_has_several_entries():
+    import matplotlib.colors
+
+    wanted = [drawings.FILLS[i // 2] for i in range(6)]
+    wanted = [matplotlib.colors.to_rgba(c) for c in wanted]
+    for shape in ((3, 2), (1, 3, 2)):
+        _, squares = drawn(picture(torch.arange(6).view(shape)))
+        top = min(y for _, y in squares)
+        strip = [squares[k] for k in sorted(squares) if k[1] == top]
+        assert strip == wanted, shape
+    plt.close("all")

@@ -277,8 +277,8 @@ def picture(
     """Draw each tensor under the strip it reads, with its strides.
 
     For every tensor: its strip with slot numbers, one arrow for each stride,
-    and its entries as a grid. A color marks a row (an index of dimension 0)
-    and stays with the slot: two entries of one color and one slot number are
+    and its entries as a grid. A color marks a row (an index of the first
+    dimension that has several) and stays with the slot: two entries of one color and one slot number are
     one number. Slots that the tensor does not read stay white. Strips are
     lettered as in :func:`report`.
 
@@ -354,9 +354,10 @@ def _text(value) -> str:
 def _band(ax: Axes, t: Tensor, name: str, letter: str, top: float) -> None:
     """One tensor: header, strip, strides, grid."""
     places = slots(t)
-    rows = places.reshape(len(t), -1) if t.ndim > 1 else places.reshape(1, -1)
-    if t.ndim == 1:
-        rows = places.reshape(-1, 1)
+    rows = places.reshape(1) if t.ndim == 0 else places
+    while rows.ndim > 1 and len(rows) == 1:
+        rows = rows[0]
+    rows = rows[:, None].flatten(1)  # (rows, slots of one row)
     color = {}
     for i, row in enumerate(rows.tolist()):
         for slot in row:
