@@ -278,9 +278,9 @@ def picture(
 
     For every tensor: its strip with slot numbers, one arrow for each stride,
     and its entries as a grid. A color marks a row (an index of the first
-    dimension that has several) and stays with the slot: two entries of one color and one slot number are
-    one number. Slots that the tensor does not read stay white. Strips are
-    lettered as in :func:`report`.
+    dimension that has several) and stays with the slot: two entries of one
+    color and one slot number are one number. Slots that the tensor does not
+    read stay white. Strips are lettered as in :func:`report`.
 
     Args:
         tensors: at most three dimensions and 40 slots each.
