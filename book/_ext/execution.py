@@ -197,6 +197,8 @@ def execute(chapter: Chapter, threads: int, environ: dict) -> None:
     watch.start()
     start = time.perf_counter()
     env = {**os.environ, **environ, "OMP_NUM_THREADS": str(threads)}
+    # glibc would keep what training has freed, up to hundreds of megabytes
+    env.setdefault("MALLOC_TRIM_THRESHOLD_", "100000000")
     try:
         client.execute(env=env)
     except (CellExecutionError, CellTimeoutError) as error:
