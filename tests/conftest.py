@@ -2,7 +2,10 @@
 
 import os
 
-from hypothesis import settings
+# Small tensors: one thread is faster, and much faster on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from hypothesis import settings  # noqa: E402
 
 # Clocks of shared machines jump, so no test has a deadline. The same
 # examples every time; HYPOTHESIS_PROFILE=explore draws new ones.

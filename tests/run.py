@@ -1,7 +1,8 @@
 """Run the project's checks, each to its end, and report them together.
 
     python tests/run.py check    lint, unit tests, house rules (a minute)
-    python tests/run.py all      the same, then a cold build of the book,
+    python tests/run.py coverage the unit tests, with the lines they reach
+    python tests/run.py all      the same as check, then a cold build of the book,
                                  faults planted in a copy of it, and the
                                  built site in a real browser
 
@@ -32,11 +33,16 @@ def spelling() -> int:
 
 
 def unit() -> int:
-    command = ["-m", "coverage", "run", *PYTEST[1:]]
     ignore = ["--ignore=tests/browser", "--ignore=tests/build"]
-    code = _run([sys.executable, *command, *ignore, "tests", "zerohero"])
-    _run([sys.executable, "-m", "coverage", "report", "--skip-covered"])
-    return code
+    return _run([*PYTEST, *ignore, "tests", "zerohero"])
+
+
+def coverage() -> int:
+    """Lines of zerohero that the unit tests reach (slow, on demand)."""
+    tool = [sys.executable, "-m", "coverage"]
+    ignore = ["--ignore=tests/browser", "--ignore=tests/build"]
+    code = _run([*tool, "run", "-m", "pytest", "-q", *ignore, "tests"])
+    return code or _run([*tool, "report", "--skip-covered"])
 
 
 def cold_build() -> int:
@@ -53,6 +59,7 @@ def browser() -> int:
 
 
 STEPS = {
+    "coverage": [coverage],
     "check": [ruff, spelling, unit],
     "all": [ruff, spelling, unit, cold_build, build_faults, browser],
 }

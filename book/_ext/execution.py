@@ -36,7 +36,7 @@ CELL_TIMEOUT = 900
 MEMORY_MB = 800
 #: A chapter over its budget by this factor fails. Judged is the processor's
 #: time for each thread: a busy machine stretches the clock, not the work.
-BUDGET_SLACK = 1.5
+BUDGET_SLACK = 2.0
 
 
 @dataclass
