@@ -2,9 +2,9 @@
 
     python tests/run.py check    lint, unit tests, house rules (a minute)
     python tests/run.py coverage the unit tests, with the lines they reach
-    python tests/run.py all      the same as check, then a cold build of the book,
-                                 faults planted in a copy of it, and the
-                                 built site in a real browser
+    python tests/run.py all      the same as check, then a cold build of the
+                                 book, faults planted in a copy of it, and
+                                 the built site in a real browser
 
 `make check` and `make test` set up the environment first.
 """
