@@ -6,6 +6,10 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const box of document.querySelectorAll(scrolls)) {
     if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
   }
+  // docutils' role for an entry of a bibliography is deprecated.
+  for (const entry of document.querySelectorAll(".citation-list > .citation")) {
+    entry.setAttribute("role", "listitem");
+  }
   // Names that contain what is written on the control.
   for (const button of document.querySelectorAll("button[aria-label]")) {
     const text = button.textContent.trim();
