@@ -353,7 +353,8 @@ def test_fetch(place, monkeypatch):
         calls.append((url, known_hash))
         (path / fname).write_text(text)
 
-    pooch = pytest.importorskip("pooch")
+    import pooch
+
     monkeypatch.setattr(pooch, "retrieve", retrieve)
     assert load("tinyshakespeare").raw == text
     assert load("tinyshakespeare").raw == text

@@ -86,7 +86,8 @@ def test_split_words_by_hand():
 
 
 def gpt2_pattern():
-    regex = pytest.importorskip("regex")
+    import regex
+
     return regex.compile(
         r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+"
         r"| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -232,7 +233,8 @@ def test_merges_are_replayed_in_order_not_by_length():
 
 
 def test_like_the_tokenizers_library(tokenizer, play):
-    hf = pytest.importorskip("tokenizers")
+    import tokenizers as hf
+
     letters = hf.pre_tokenizers.ByteLevel.alphabet()
     # the library writes bytes as printable characters: GPT-2's table
     table, extra = {}, 256
