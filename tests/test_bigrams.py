@@ -141,6 +141,17 @@ def test_running_text_has_no_resets():
     assert len(KneserNey(3, 3).fit(NAMES).losses(NAMES)) == len(NAMES) - 1
 
 
+@pytest.mark.parametrize("order", [1, 3])
+def test_kneser_ney_guesses_every_symbol_but_the_first(order):
+    for ids, V, boundary in [(NAMES, 3, 0), (TEXT, V_TEXT, None)]:
+        model = KneserNey(order, V).fit(ids, boundary)
+        rows, lost = model.log_probs(ids), model.losses(ids)
+        assert rows.shape == (len(ids) - 1, V)
+        close(lost, -rows.gather(1, ids[1:, None])[:, 0])
+        for i in range(len(ids) - 1):
+            close(rows[i].exp(), model.probs(ids[: i + 1]))
+
+
 def test_order_one_is_the_unigram():
     share = torch.bincount(TEXT, minlength=V_TEXT) / len(TEXT)
     model = NGram(1, V_TEXT, alpha=0).fit(TEXT)

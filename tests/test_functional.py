@@ -157,6 +157,8 @@ CASES = [
             ("mse_loss", (X, P), {}),
             ("mse_loss", (X, P, None, None), dict(weight=X.abs())),
             ("mse_loss", (rand(0), rand(0)), {}),
+            ("mse_loss", (X > 0, P), {}),
+            ("mse_loss", (T6, rand(6)), {}),
         ]
     ],
     *[
@@ -250,12 +252,19 @@ BAD = [
     ("layer_norm", (V3.long(), (4,)), {}, "int64"),
     ("rms_norm", (V3, (3,)), {}, "(3,)"),
     ("rms_norm", (V3, (4,), W34), {}, "(3, 4)"),
+    ("layer_norm", (V3, (4,), W4.float()), {}, "weight is torch.float32"),
+    ("layer_norm", (V3.float(), (4,), None, B4), {}, "bias is torch.float64"),
     ("dropout", (X,), dict(p=-0.1), "-0.1"),
     ("dropout", (X,), dict(p=1.1), "1.1"),
     ("batch_norm", (X[:1], None, None), dict(training=True), "(1, 5)"),
     ("batch_norm", (X, None, None), {}, "running_mean"),
     ("batch_norm", (X, CW[:4], CW), {}, "running_mean (4,)"),
     ("batch_norm", (X, CW, CW, CW[:4]), {}, "weight (4,)"),
+    ("batch_norm", (X, CW.float(), CW.float()), {}, "running_mean is"),
+    ("batch_norm", (X, CW, CW, CW, CW.float()), {}, "bias is"),
+    ("batch_norm", (X, CW, None), dict(training=True), "or none"),
+    ("batch_norm", (X, None, None), dict(training=True, eps=0.0), "eps"),
+    ("batch_norm", (X[:1, :0], None, None), dict(training=True), "(1, 0)"),
     ("scaled_dot_product_attention", (Q[0, 0, 0],) * 3, {}, "(8,)"),
     ("scaled_dot_product_attention", (Q, K[..., :7], V), {}, "7)"),
     ("scaled_dot_product_attention", (Q[0], K[0], V[0, :, :5]), {}, "5, 8)"),
@@ -267,6 +276,20 @@ BAD = [
         "not both",
     ),
     ("scaled_dot_product_attention", (Q, K, V, MASK.long()), {}, "int64"),
+    ("scaled_dot_product_attention", (Q, K, V, MASK.T), {}, "mask (6, 4)"),
+    ("scaled_dot_product_attention", (Q, K[:, :2], V), {}, "key (2, 2)"),
+    (
+        "scaled_dot_product_attention",
+        (rand(2, 4, 4, 8), K, V),
+        dict(enable_gqa=True),
+        "heads",
+    ),
+    (
+        "scaled_dot_product_attention",
+        (Q[0, 0], K[0, 0], V[0, 0]),
+        dict(enable_gqa=True),
+        "heads",
+    ),
 ]
 
 
@@ -416,7 +439,7 @@ def test_mse_broadcast_warns_like_torch():
         assert_close(Z.mse_loss(X[:, :1], X[:, 0]), theirs)
     with pytest.raises(ValueError, match="(5,)"):
         Z.mse_loss(X, P, weight=CW)
-    with pytest.warns(UserWarning), pytest.raises(RuntimeError):
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="(4,)"):
         Z.mse_loss(rand(3), rand(4))
 
 
@@ -475,7 +498,7 @@ def test_batch_norm_by_hand():
     """Normalizes with the biased variance, stores the unbiased one."""
     x = torch.tensor([[1.0], [3.0]])  # mean 2, variance 1, unbiased 2
     mean, var = torch.zeros(1), torch.ones(1)
-    y = Z.batch_norm(x, mean, var, training=True, momentum=0.5, eps=0.0)
+    y = Z.batch_norm(x, mean, var, training=True, momentum=0.5, eps=1e-12)
     assert_close(y, torch.tensor([[-1.0], [1.0]]))
     assert_close(mean, torch.tensor([1.0]))
     assert_close(var, torch.tensor([1.5]))
@@ -532,6 +555,12 @@ def test_inplace_activations():
         assert getattr(Z, name)(ours, inplace=True) is ours
         getattr(F, name)(theirs, inplace=True)
         assert_close(ours, theirs)
+        grads = []
+        for lib in (Z, F):  # the gradient survives the overwriting
+            x = X.clone().requires_grad_()
+            getattr(lib, name)(x * 1, inplace=True).sum().backward()
+            grads.append(x.grad)
+        assert_close(*grads)
 
 
 # ------------------------------------------------------------ attention

@@ -214,7 +214,7 @@ def test_batchnorm_refuses_a_batch_of_one_in_training_only(shape):
 
 
 def test_batchnorm_by_hand():
-    layer = nn.BatchNorm1d(1, eps=0.0, momentum=0.5)
+    layer = nn.BatchNorm1d(1, eps=1e-12, momentum=0.5)
     out = layer(torch.tensor([[1.0], [3.0]]))
     assert_close(out, torch.tensor([[-1.0], [1.0]]))  # biased variance 1
     assert_close(layer.running_mean, torch.tensor([1.0]))  # (0 + 2) / 2

@@ -55,6 +55,7 @@ def test_any_options_give_torchs_steps(name, data):
             "lr": data.draw(st.floats(0, 0.1)),
             "momentum": data.draw(st.sampled_from([0, 0.5, 0.9])),
             "weight_decay": data.draw(st.floats(0, 0.5)),
+            "maximize": data.draw(st.booleans()),
         }
         if options["momentum"]:
             options["nesterov"] = data.draw(st.booleans())
@@ -66,6 +67,8 @@ def test_any_options_give_torchs_steps(name, data):
             "betas": (data.draw(unit), data.draw(unit)),
             "eps": data.draw(st.floats(1e-6, 1)),
             "weight_decay": data.draw(st.floats(0, 0.5)),
+            "amsgrad": data.draw(st.booleans()),
+            "maximize": data.draw(st.booleans()),
         }
     agree(parity.optimizer_pairs(name, options, steps=6,
                                  seed=data.draw(st.integers(0, 9))),
@@ -77,7 +80,7 @@ def test_arguments_and_defaults_are_torchs(name):
     ours = inspect.signature(getattr(optim, name)).parameters
     theirs = inspect.signature(getattr(torch.optim, name)).parameters
     for k, p in ours.items():
-        if k not in ("ns_dtype", "fused"):
+        if k not in ("ns_dtype", "fused", "left_out"):
             assert k in theirs and p.default == theirs[k].default, k
     order = [k for k in theirs if k in ours and k != "fused"]
     assert [k for k in ours if k in order] == order
@@ -166,14 +169,16 @@ def test_adam_and_adamw_differ_only_in_the_decay():
 
 @pytest.mark.parametrize("name", ["Adam", "AdamW"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_fused_is_the_same(name, dtype):
+@pytest.mark.parametrize("flag", ["amsgrad", "maximize", "fused"])
+def test_fused_is_the_same(name, dtype, flag):
     runs = []
     for fused in (False, True):
         g = torch.Generator().manual_seed(0)
         params = [torch.randn(s, generator=g, dtype=dtype).requires_grad_()
                   for s in [(3, 4), (5,)]]
         opt = getattr(optim, name)(params, lr=0.1, betas=(0.7, 0.9),
-                                   eps=0.01, weight_decay=0.3, fused=fused)
+                                   eps=0.01, weight_decay=0.3,
+                                   **{flag: True} | {"fused": fused})
         for step in range(6):
             for p in params:
                 p.grad = torch.randn(p.shape, generator=g, dtype=dtype)
@@ -289,6 +294,8 @@ MAKERS = {
     "plain SGD": lambda lib, ps: lib.SGD(ps, lr=0.1),
     "Adam": lambda lib, ps: lib.Adam(ps, lr=0.1),
     "AdamW": lambda lib, ps: lib.AdamW(ps, lr=0.1),
+    "amsgrad": lambda lib, ps: lib.Adam(ps, lr=0.1, amsgrad=True),
+    "climbing": lambda lib, ps: lib.SGD(ps, lr=0.1, maximize=True),
     "Muon": lambda lib, ps: lib.Muon(ps, lr=0.1),
 }
 
@@ -348,13 +355,6 @@ def test_state_of_another_shape_is_refused():
     other = optim.SGD([leaf(1.0)], lr=1)
     with pytest.raises(ValueError, match=r"\[2\].*\[1\]"):
         opt.load_state_dict(other.state_dict())
-
-
-@pytest.mark.parametrize("flag", ["amsgrad", "maximize"])
-def test_state_of_another_rule_is_refused(flag):
-    other = torch.optim.Adam([leaf(1.0)], **{flag: True})
-    with pytest.raises(ValueError, match=flag):
-        optim.Adam([leaf(1.0)]).load_state_dict(other.state_dict())
 
 
 def test_schedule_resumes():
@@ -453,6 +453,18 @@ def test_clip_is_torchs(max_norm, norm_type, seed):
     assert_close(runs[0], runs[1])
 
 
+@pytest.mark.parametrize("norm_type", ["inf", 0, 0.5, -1])
+@pytest.mark.parametrize("spoil", [None, math.inf, math.nan])
+def test_clip_of_odd_norms_and_gradients_is_torchs(norm_type, spoil):
+    runs = []
+    for clip in (optim.clip_grad_norm_, torch.nn.utils.clip_grad_norm_):
+        p, q = leaf(0.0, 0.0, grad=[3.0, 4.0]), leaf(1.0, grad=[-1.0])
+        if spoil:
+            q.grad[0] = spoil
+        runs.append([clip([p, q], 2.0, norm_type), p.grad, q.grad])
+    assert_close(runs[0], runs[1], equal_nan=True)
+
+
 def test_clip_by_hand_and_at_its_edges():
     p = leaf(0.0, 0.0, grad=[3.0, 4.0])
     assert optim.clip_grad_norm_(p, 10.0).item() == 5.0
@@ -531,6 +543,15 @@ def test_bad_arguments():
             optim.Adam([p], **options)
     with pytest.raises(ValueError, match=r"\(1,\)"):
         optim.Muon([p])
+    for name in ("SGD", "Adam", "AdamW"):
+        make = getattr(optim, name)
+        make([p], foreach=False, differentiable=None)  # off: all right
+        with pytest.raises(NotImplementedError, match=f"torch.optim.{name}"):
+            make([p], lr=0.1, foreach=True)
+        with pytest.raises(TypeError, match="momentun"):
+            make([p], lr=0.1, momentun=0)
+    with pytest.raises(ValueError, match="ns_steps"):
+        optim.Muon([torch.zeros(2, 2, requires_grad=True)], ns_steps=100)
     matrix = torch.zeros(2, 2, requires_grad=True)
     with pytest.raises(ValueError, match="'best'"):
         optim.Muon([matrix], adjust_lr_fn="best")
@@ -538,6 +559,10 @@ def test_bad_arguments():
     for start, end in [(0, 1), (1.1, 1), (1, -0.1), (1, 1.1)]:
         with pytest.raises(ValueError, match="start_factor"):
             optim.LinearLR(opt, start, end)
+    with pytest.raises(ValueError, match="step_size"):
+        optim.StepLR(opt, 0)
+    with pytest.raises(ValueError, match="T_max"):
+        optim.CosineAnnealingLR(opt, 0)
 
 
 def test_the_wall_on_the_page():

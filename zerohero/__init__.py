@@ -9,8 +9,8 @@ The rooms, in the order in which imports may run:
 - ``tensors``, ``gradients``, ``bigrams``, ``sequences``, ``backprop``,
   ``wavenet``, ``attention``, ``gpt``: what the chapter of the same name
   builds.
-- ``train``, ``generate``, ``diagnostics``, ``metrics``: what works with any
-  model. ``parity``: the table of twins.
+- ``train``, ``distributed``, ``generate``, ``diagnostics``, ``metrics``,
+  ``scaling``: what works with any model. ``parity``: the table of twins.
 - ``plots``, ``drawings``: figures. ``ladder``, ``exercises``: the book's
   own bookkeeping.
 

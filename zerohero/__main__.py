@@ -3,6 +3,7 @@
     python -m zerohero train shakespeare --minutes 1
     python -m zerohero sample gpt.npz --prompt "KING" --temperature 0.8
     python -m zerohero ladder
+    torchrun --nproc-per-node 2 -m zerohero train
 
 The same functions as the chapters use, on the book's corpora or on a text
 file of your own.
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from zerohero import data, generate, ladder, train
+from zerohero import data, distributed, generate, ladder, train
 from zerohero.gpt import GPT, GPTConfig, fast_config, fast_optimizers
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -145,6 +146,7 @@ def _steps_in(seconds: float, config: GPTConfig, batches) -> int:
 
 def run_train(args) -> None:
     """Train, save, and say how good it got."""
+    world = distributed.start()
     train.threads()
     corpus = data.load(args.corpus)
     generator = torch.Generator().manual_seed(args.seed)
@@ -164,35 +166,49 @@ def run_train(args) -> None:
 
     def batches(seed: int):
         stream = torch.Generator().manual_seed(seed)
-        return train.TextBatches(corpus.train, block_size, batch_size, stream)
+        return world.share(
+            train.TextBatches(corpus.train, block_size, batch_size, stream)
+        )
 
     if not steps:
         seconds = 60 * (args.minutes or 1.0)
-        steps = _steps_in(seconds, config, batches(0))
+        tried = _steps_in(seconds, config, batches(0))
+        steps = int(world.sum(torch.tensor(tried))) // world.size
     model = GPT(config, generator)
+    model.to(train.device())
     optimizers, source = fast_optimizers(model), batches(args.seed + 1)
     if args.resume:
         step, _ = train.load(args.out, model, optimizers, source)
-    model.to(train.device())
+    world.spread(model)
     count = sum(p.numel() for p in model.parameters())
-    print(
+    say = print if world.first else _say_nothing
+    say(
         f"{count:,} parameters, {corpus.name}, {steps - step} steps of "
         f"{batch_size} x {block_size} symbols"
     )
     schedule = train.linear_to_zero(steps, min(10, steps - 1))
     history = train.fit(
-        model, source, optimizers, steps, schedule=schedule, start=step
+        model, source, optimizers, steps, schedule=schedule, start=step,
+        world=world,
     )
     done = step + len(history.losses)
     note = _note(config, corpus, steps, batch_size)
-    train.save(args.out, model, optimizers, source, step=done, note=note)
-    val = train.evaluate(model, *data.chunks(corpus.val, block_size))
-    print(f"validation loss {val:.3f} nats per symbol, the whole split")
+    if world.first:
+        train.save(args.out, model, optimizers, source, step=done, note=note)
+    val = train.evaluate(
+        model, *data.chunks(corpus.val, block_size), world=world
+    )
+    say(f"validation loss {val:.3f} nats per symbol, the whole split")
     if history.interrupted:
-        print(f"{done} of {steps} steps; --resume goes on from there")
-    print(f"saved {args.out}")
-    if args.plot and history.losses:
+        say(f"{done} of {steps} steps; --resume goes on from there")
+    say(f"saved {args.out}")
+    if args.plot and history.losses and world.first:
         _plot(history.losses, args.plot)
+    world.stop()
+
+
+def _say_nothing(text: str) -> None:
+    """What the processes after the first one print."""
 
 
 def _plot(losses: list[float], path: Path) -> None:

@@ -196,8 +196,10 @@ class _CountModel:
             ids: (N,) symbol ids.
 
         Returns:
-            (M, V) float32, M = len(losses(ids)): losses(ids)[i] is minus the
-            entry of row i for the symbol that came.
+            (M, V) float32, M = len(losses(ids)), and row i belongs to the
+            same symbol as losses(ids)[i], which is minus the entry of that
+            row for the symbol that came (`KneserNey`: M = N - 1, and row i
+            is the guess for ids[i + 1]).
 
         Raises:
             ValueError: as `losses`.
@@ -473,6 +475,9 @@ class KneserNey(_CountModel):
     for each order from n_j, the number of n-grams with a = j:
     Y = n1 / (n1 + 2 n2), D_j = j - (j + 1) Y n_{j+1} / n_j; and 0.5, 1, 1.5
     where one of n1 .. n4 is zero or an estimate is not positive.
+
+    `losses(ids)` and `log_probs(ids)` of N ids have N - 1 rows, whatever
+    the order: row i belongs to ids[i + 1], the first id is context only.
 
     Args:
         order: symbols in the longest n-gram.

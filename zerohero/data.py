@@ -21,6 +21,7 @@ from torch import Tensor
 from zerohero import shakespeare
 
 CHECKOUT = Path(__file__).resolve().parent.parent / "data"
+INSTALLED = Path(__file__).resolve().parent / "corpora"  # without a checkout
 NAMES = ("names", "lecture-names")  # corpora with one name a line
 
 # sha256 of the text of each known corpus, with "\n" as the line end.
@@ -253,7 +254,7 @@ def _check_ids(ids: Tensor, block_size: int) -> None:
 
 def _find(name: str) -> Path:
     """Return where a known corpus lies, or fetch it, or say what to do."""
-    for place in (folder(), CHECKOUT):
+    for place in (folder(), CHECKOUT, INSTALLED):
         if (place / f"{name}.txt").exists():
             return place / f"{name}.txt"
     if name in URLS:
@@ -390,7 +391,8 @@ def _printed_plays(place: str) -> dict[str, str]:
     command = [sys.executable, "-m", "pip", "install", "--quiet"]
     command += ["--disable-pip-version-check", "--no-deps"]
     command += ["--require-hashes", "--target", place]
-    command += ["-r", str(CHECKOUT / "requirements.txt")]
+    listed = CHECKOUT if CHECKOUT.is_dir() else INSTALLED
+    command += ["-r", str(listed / "requirements.txt")]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(

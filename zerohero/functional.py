@@ -295,7 +295,9 @@ def mse_loss(
             f" {tuple(input.shape)}: they are broadcast against each other",
             stacklevel=2,
         )
-    losses = (input - target) ** 2
+        _check_broadcast(input=input.shape, target=target.shape)
+    kind = torch.promote_types(input.dtype, target.dtype)
+    losses = (input.to(kind) - target.to(kind)) ** 2
     if weight is None:
         return _reduced(losses, torch.ones_like(losses), reduction)
     if weight.shape != losses.shape:
@@ -360,7 +362,8 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.silu.html
     """
     _check_floating("silu", input)
-    out = input * sigmoid(input)
+    x = input.clone() if inplace else input  # the gradient needs x
+    out = x * sigmoid(x)
     return input.copy_(out) if inplace else out
 
 
@@ -407,6 +410,7 @@ def layer_norm(
     """
     _check_floating("layer_norm", input)
     dims = _last_dims(input, normalized_shape, weight, bias)
+    _check_dtypes(input, weight=weight, bias=bias)
     x = _wide(input)
     centered = x - x.mean(dims, keepdim=True)
     var = (centered**2).mean(dims, keepdim=True)
@@ -460,8 +464,8 @@ def batch_norm(
     ``running = (1 - momentum) * running + momentum * batch`` is updated in
     place with the *unbiased* variance; otherwise the running statistics
     normalize. Raises ValueError for a training batch with a single value
-    for each channel (its variance would be 0) and for shapes that disagree.
-    Ioffe and Szegedy, 2015.
+    for each channel (its variance would be 0), for ``eps`` of 0 in training
+    and for shapes or dtypes that disagree. Ioffe and Szegedy, 2015.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.batch_norm.html
     """
@@ -469,20 +473,22 @@ def batch_norm(
     if input.dim() < 2:
         raise ValueError(f"input must be (N, C, ...): {tuple(input.shape)}")
     C = input.shape[1]
-    for name, t in [
-        ("running_mean", running_mean),
-        ("running_var", running_var),
-        ("weight", weight),
-        ("bias", bias),
-    ]:
+    vectors = {"running_mean": running_mean, "running_var": running_var,
+               "weight": weight, "bias": bias}
+    for name, t in vectors.items():
         if t is not None and t.shape != (C,):
             raise ValueError(
                 f"{name} {tuple(t.shape)} must be ({C},) for input"
                 f" {tuple(input.shape)}"
             )
+    _check_dtypes(input, **vectors)
+    if (running_mean is None) != (running_var is None):
+        raise ValueError("give both running_mean and running_var, or none")
     x = _wide(input)
     if training:
-        n = x.numel() // max(C, 1)  # values for each channel
+        if eps <= 0:
+            raise ValueError(f"eps must be positive in training, got {eps}")
+        n = len(x) * math.prod(x.shape[2:])  # values for each channel
         if n == 1:
             raise ValueError(
                 "Expected more than 1 value per channel when training, got"
@@ -494,11 +500,10 @@ def batch_norm(
         with torch.no_grad():
             if running_mean is not None and n > 0:
                 running_mean.mul_(1 - momentum).add_(mean, alpha=momentum)
-            if running_var is not None and n > 0:
                 unbiased = (var * (n / (n - 1))).to(running_var.dtype)
                 running_var.mul_(1 - momentum).add_(unbiased, alpha=momentum)
     else:
-        if running_mean is None or running_var is None:
+        if running_mean is None:
             raise ValueError("evaluation needs running_mean and running_var")
         mean, var = running_mean, running_var
     out = (x - _along(mean, x.dim())) / torch.sqrt(
@@ -577,14 +582,23 @@ def scaled_dot_product_attention(
         )
     _check_floating("scaled_dot_product_attention", query)
     if enable_gqa:
-        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
-        value = value.repeat_interleave(
-            query.shape[-3] // value.shape[-3], -3
-        )
+        heads = [t.shape[-3] if t.dim() > 2 else 0 for t in (key, value)]
+        if 0 in heads or query.dim() < 3 or any(
+            query.shape[-3] % n for n in heads
+        ):
+            raise ValueError(
+                "enable_gqa needs (..., heads, T, E), and heads of query a"
+                f" multiple of those of key and value, got {shapes}"
+            )
+        key = key.repeat_interleave(query.shape[-3] // heads[0], -3)
+        value = value.repeat_interleave(query.shape[-3] // heads[1], -3)
     T, E = query.shape[-2:]
     S = key.shape[-2]
     if key.shape[-1] != E or value.shape[-2] != S:
         raise ValueError(f"query and key share E, key and value S: {shapes}")
+    _check_broadcast(
+        query=query.shape[:-2], key=key.shape[:-2], value=value.shape[:-2]
+    )
     if scale is None:
         scale = 1 / math.sqrt(E) if E else 1.0
 
@@ -594,6 +608,7 @@ def scaled_dot_product_attention(
             raise ValueError("give attn_mask or is_causal, not both")
         attn_mask = query.new_ones(T, S, dtype=torch.bool).tril()
     if attn_mask is not None:
+        _check_broadcast(attn_mask=attn_mask.shape, scores=scores.shape)
         if attn_mask.dtype == torch.bool:
             scores = scores.masked_fill(~attn_mask, -math.inf)
         elif attn_mask.dtype == query.dtype:
@@ -626,6 +641,26 @@ def _wide(x: Tensor) -> Tensor:
 def _check_floating(name: str, x: Tensor) -> None:
     if not x.is_floating_point():
         raise ValueError(f"{name} needs a floating point input, got {x.dtype}")
+
+
+def _check_dtypes(input: Tensor, **others: Tensor | None) -> None:
+    """Parameters have input's dtype, or float32 with a 16-bit input."""
+    for name, t in others.items():
+        if t is not None and t.dtype not in (input.dtype, _wide(input).dtype):
+            raise ValueError(
+                f"{name} is {t.dtype} but input {input.dtype}: convert one"
+                " of them with .to(dtype)"
+            )
+
+
+def _check_broadcast(**shapes: Sequence[int]) -> None:
+    try:
+        torch.broadcast_shapes(*shapes.values())
+    except RuntimeError:
+        raise ValueError(
+            "shapes do not go together: "
+            + ", ".join(f"{k} {tuple(s)}" for k, s in shapes.items())
+        ) from None
 
 
 def _implicit_dim(name: str, x: Tensor, stacklevel: int) -> int:

@@ -2,8 +2,7 @@
 
 Arguments, defaults, update rules and the names in the state follow torch,
 so a state dict of ``torch.optim`` loads here and the other way round. Left
-out: ``amsgrad``, ``maximize``, ``foreach``, ``capturable``,
-``differentiable``, sparse gradients.
+out: ``foreach``, ``capturable``, ``differentiable``, sparse gradients.
 """
 
 import math
@@ -14,6 +13,10 @@ import torch
 from torch import Tensor
 
 from zerohero.train import number_format
+
+#: arguments of torch's optimizers that are known here, but not rebuilt
+LEFT_OUT = ("foreach", "capturable", "differentiable", "fused",
+            "decoupled_weight_decay")
 
 
 # -- what all optimizers share ---------------------------------------------
@@ -26,7 +29,18 @@ class Optimizer:
     ``state`` what the optimizer remembers of each parameter.
     """
 
-    def __init__(self, params: Iterable, defaults: dict):
+    def __init__(self, params: Iterable, defaults: dict,
+                 left_out: dict | None = None):
+        for name, value in (left_out or {}).items():
+            if name not in LEFT_OUT:
+                raise TypeError(
+                    f"{type(self).__name__} has no argument {name!r}"
+                )
+            if value:  # to say that it is off is all right
+                raise NotImplementedError(
+                    f"{type(self).__name__}: {name}={value!r} is not rebuilt "
+                    f"here, use torch.optim.{type(self).__name__}"
+                )
         self.defaults = defaults
         self.param_groups: list[dict] = []
         self.state: dict[Tensor, dict] = defaultdict(dict)
@@ -124,9 +138,6 @@ class Optimizer:
                 f"parameters in each group: this optimizer {ours}, the state "
                 f"dict {theirs}"
             )
-        for flag in ("amsgrad", "maximize"):
-            if any(g.get(flag) for g in groups):
-                raise ValueError(f"{flag}=True is not rebuilt here")
         params = [p for g in self.param_groups for p in g["params"]]
         numbers = [i for g in groups for i in g["params"]]
         self.state.clear()
@@ -151,7 +162,8 @@ class SGD(Optimizer):
     ``v = momentum * v + (1 - dampening) * grad; p -= lr * v`` (the first
     v is the gradient itself), or with ``nesterov``
     ``p -= lr * (grad + momentum * v)``. ``weight_decay`` adds
-    ``weight_decay * p`` to the gradient.
+    ``weight_decay * p`` to the gradient; ``maximize`` climbs: it turns the
+    gradient's sign first.
     Source: https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html
 
     >>> p = torch.tensor([1.0], requires_grad=True)
@@ -163,11 +175,13 @@ class SGD(Optimizer):
 
     def __init__(self, params: Iterable, lr: float = 1e-3,
                  momentum: float = 0, dampening: float = 0,
-                 weight_decay: float = 0, nesterov: bool = False):
+                 weight_decay: float = 0, nesterov: bool = False, *,
+                 maximize: bool = False, **left_out):
         super().__init__(params, {
             "lr": lr, "momentum": momentum, "dampening": dampening,
             "weight_decay": weight_decay, "nesterov": nesterov,
-        })
+            "maximize": maximize,
+        }, left_out)
 
     def _check(self, group):
         super()._check(group)
@@ -180,6 +194,8 @@ class SGD(Optimizer):
         momentum = group["momentum"]
         for p in params:
             g, state = p.grad, self.state[p]
+            if group["maximize"]:
+                g = -g
             if group["weight_decay"]:
                 g = g.add(p, alpha=group["weight_decay"])
             if momentum:
@@ -199,8 +215,9 @@ class Adam(Optimizer):
     start at zero, so they are divided by ``1 - b1**t`` and ``1 - b2**t`` at
     step t; then ``p -= lr * m / (sqrt(v) + eps)``. ``weight_decay`` adds
     ``weight_decay * p`` to the gradient (and is then rescaled like it).
-    ``fused=True`` hands the same arithmetic to torch's own kernel, which
-    reads memory once instead of eight times.
+    ``amsgrad`` divides by the largest v so far, so that steps cannot grow;
+    ``maximize`` climbs. ``fused=True`` hands the same arithmetic to torch's
+    own kernel, which reads memory once instead of eight times.
     Source: Kingma and Ba 2015, https://arxiv.org/abs/1412.6980
 
     >>> p = torch.tensor([1.0], requires_grad=True)
@@ -215,12 +232,14 @@ class Adam(Optimizer):
 
     def __init__(self, params: Iterable, lr: float = 1e-3,
                  betas: tuple[float, float] = (0.9, 0.999),
-                 eps: float = 1e-8, weight_decay: float = 0, *,
-                 fused: bool = False):
+                 eps: float = 1e-8, weight_decay: float = 0,
+                 amsgrad: bool = False, *, maximize: bool = False,
+                 fused: bool = False, **left_out):
         super().__init__(params, {
             "lr": lr, "betas": tuple(betas), "eps": eps,
-            "weight_decay": weight_decay, "fused": fused,
-        })
+            "weight_decay": weight_decay, "amsgrad": amsgrad,
+            "maximize": maximize, "fused": fused,
+        }, left_out)
 
     def _update(self, params, group):
         lr, (b1, b2), eps = group["lr"], group["betas"], group["eps"]
@@ -231,26 +250,34 @@ class Adam(Optimizer):
                 state["step"] = torch.tensor(0.0)
                 state["exp_avg"] = torch.zeros_like(p)
                 state["exp_avg_sq"] = torch.zeros_like(p)
+                if group["amsgrad"]:
+                    state["max_exp_avg_sq"] = torch.zeros_like(p)
             state["step"] += 1
         if group.get("fused"):
             self.kernel(
                 params, [p.grad for p in params],
                 [s["exp_avg"] for s in states],
                 [s["exp_avg_sq"] for s in states],
-                [], [s["step"].to(params[0].device) for s in states],
+                [s["max_exp_avg_sq"] for s in states if group["amsgrad"]],
+                [s["step"].to(params[0].device) for s in states],
                 lr=lr, beta1=b1, beta2=b2, weight_decay=decay, eps=eps,
-                amsgrad=False, maximize=False,
+                amsgrad=group["amsgrad"], maximize=group["maximize"],
             )
             return
         for p, state in zip(params, states, strict=True):
             g, t = p.grad, state["step"].item()
             m, v = state["exp_avg"], state["exp_avg_sq"]
+            if group["maximize"]:
+                g = -g
             if self.decoupled:
                 p.mul_(1 - lr * decay)
             elif decay:
                 g = g.add(p, alpha=decay)
             m.lerp_(g, 1 - b1)  # b1 * m + (1 - b1) * g
             v.mul_(b2).addcmul_(g, g, value=1 - b2)
+            if group["amsgrad"]:
+                v = state["max_exp_avg_sq"].copy_(
+                    torch.maximum(state["max_exp_avg_sq"], v))
             size = (v.sqrt() / math.sqrt(1 - b2**t)).add_(eps)
             p.addcdiv_(m, size, value=-lr / (1 - b1**t))
 
@@ -268,9 +295,11 @@ class AdamW(Adam):
 
     def __init__(self, params: Iterable, lr: float = 1e-3,
                  betas: tuple[float, float] = (0.9, 0.999),
-                 eps: float = 1e-8, weight_decay: float = 0.01, *,
-                 fused: bool = False):
-        super().__init__(params, lr, betas, eps, weight_decay, fused=fused)
+                 eps: float = 1e-8, weight_decay: float = 0.01,
+                 amsgrad: bool = False, *, maximize: bool = False,
+                 fused: bool = False, **left_out):
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad,
+                         maximize=maximize, fused=fused, **left_out)
 
 
 class Muon(Optimizer):
@@ -319,6 +348,11 @@ class Muon(Optimizer):
                     f"Muon is for matrices; a parameter {tuple(p.shape)} "
                     "belongs in AdamW"
                 )
+        if not 0 <= group["ns_steps"] < 100:
+            raise ValueError(
+                f"ns_steps must lie in 0..99 (5 are enough), not "
+                f"{group['ns_steps']}"
+            )
 
     def _update(self, params, group):
         lr, momentum = group["lr"], group["momentum"]
@@ -400,6 +434,7 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float,
     grads = [p.grad for p in parameters if p.grad is not None]
     if not grads:
         return torch.tensor(0.0)
+    norm_type = float(norm_type)  # also "inf"
     norms = torch._foreach_norm(grads, norm_type)
     total = torch.linalg.vector_norm(
         torch.stack([n.to(norms[0].device) for n in norms]), norm_type
@@ -513,6 +548,8 @@ class StepLR(LRScheduler):
 
     def __init__(self, optimizer: Optimizer, step_size: int,
                  gamma: float = 0.1, last_epoch: int = -1):
+        if step_size < 1:
+            raise ValueError(f"step_size must be 1 or more, not {step_size}")
         self.step_size, self.gamma = step_size, gamma
         super().__init__(optimizer, last_epoch)
 
@@ -563,6 +600,8 @@ class CosineAnnealingLR(LRScheduler):
 
     def __init__(self, optimizer: Optimizer, T_max: int,
                  eta_min: float = 0.0, last_epoch: int = -1):
+        if T_max < 1:
+            raise ValueError(f"T_max must be 1 or more, not {T_max}")
         self.T_max, self.eta_min = T_max, eta_min
         super().__init__(optimizer, last_epoch)
 

@@ -335,7 +335,8 @@ def _loss(logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
                            ignore_index=IGNORE, reduction=reduction)
 
 
-def evaluate(model, x: Tensor, y: Tensor, batch_size: int = 8192) -> float:
+def evaluate(model, x: Tensor, y: Tensor, batch_size: int = 8192,
+             world=None) -> float:
     """Mean loss in nats per symbol over ALL of (x, y), not a sample of it.
 
     Runs in eval mode without gradients and puts the mode back.
@@ -345,6 +346,7 @@ def evaluate(model, x: Tensor, y: Tensor, batch_size: int = 8192) -> float:
         x: contexts (N, T).
         y: targets (N,) or (N, T); -1 does not count.
         batch_size: symbols of context to run at once (memory, not result).
+        world: of distributed.start(); each process then reads its share.
 
     Raises:
         ValueError: no target at all, or shapes that do not belong together.
@@ -360,6 +362,8 @@ def evaluate(model, x: Tensor, y: Tensor, batch_size: int = 8192) -> float:
     rows = batch_size
     if y.dim() > 1:  # one target per position: count positions
         rows = max(1, batch_size // y.shape[1])
+    if world is not None:
+        x, y = x[world.rank::world.size], y[world.rank::world.size]
     if was:
         model.eval()
     total = 0.0
@@ -367,10 +371,13 @@ def evaluate(model, x: Tensor, y: Tensor, batch_size: int = 8192) -> float:
         with torch.no_grad():
             for xb, yb in zip(x.split(rows), y.split(rows), strict=True):
                 xb, yb = xb.to(where), yb.to(where)
-                total += _loss(model(xb), yb, "sum").item()
+                if len(xb):  # a share of few rows can be empty
+                    total += _loss(model(xb), yb, "sum").item()
     finally:
         if was:
             model.train()
+    if world is not None:
+        total = world.sum(torch.tensor(total).double()).item()
     return total / count
 
 
@@ -407,8 +414,8 @@ def fit(model, batches, optimizer, steps: int, *,
         schedule: Callable[[int], float] | None = None,
         val: tuple[Tensor, Tensor] | None = None,
         eval_every: int | None = None, clip: float | None = None,
-        start: int = 0, keep_best: bool = False,
-        log: bool = True) -> History:
+        start: int = 0, keep_best: bool = False, accumulate: int = 1,
+        world=None, log: bool = True) -> History:
     """Train `model` for the steps start..steps-1; return a History.
 
     One step: draw a batch, logits = model(xb), loss, backward, optimizer
@@ -427,6 +434,10 @@ def fit(model, batches, optimizer, steps: int, *,
         clip: largest norm that the gradient may have (None: any).
         start: steps already done, when a run is taken up again.
         keep_best: leave the model with its best validated weights.
+        accumulate: batches to read before each step; the gradient is that
+            of one batch made of all of them.
+        world: of distributed.start(): sums gradients and losses over all
+            processes; `batches` is then this process's share.
         log: print progress, at most ten lines.
 
     Raises:
@@ -434,6 +445,7 @@ def fit(model, batches, optimizer, steps: int, *,
             not finite (with the step where it happened).
     """
     _positive("steps", steps)
+    _positive("accumulate", accumulate)
     if eval_every is not None:
         _positive("eval_every", eval_every)
     if not 0 <= start <= steps:
@@ -445,16 +457,22 @@ def fit(model, batches, optimizer, steps: int, *,
     groups = [g for o in optimizers for g in o.param_groups]
     params = [p for g in groups for p in g["params"]]
     where, every = _where(model), _every(steps, eval_every)
+    if world is not None and world.size == 1:
+        world = None
+    log = log and (world is None or world.first)
     history, losses, spent, told = History(), [], 0.0, not log
     begin = time.perf_counter()
     model.train()
     try:
         for step in range(start, steps):
-            xb, yb = next(batches)
-            loss = _loss(model(xb.to(where)), yb.to(where), "mean")
             for o in optimizers:
                 o.zero_grad(set_to_none=True)
-            loss.backward()
+            if accumulate == 1 and world is None:
+                xb, yb = next(batches)
+                loss = _loss(model(xb.to(where)), yb.to(where), "mean")
+                loss.backward()
+            else:
+                loss = _gather(model, batches, params, accumulate, world)
             if clip is not None:
                 torch.nn.utils.clip_grad_norm_(params, clip)
             _step(optimizers, groups, schedule, step)
@@ -471,7 +489,7 @@ def fit(model, batches, optimizer, steps: int, *,
             if val is not None and (
                     last or eval_every and done % eval_every == 0):
                 pause = time.perf_counter()
-                value = evaluate(model, *val)
+                value = evaluate(model, *val, world=world)
                 _keep(history, done, value, model)
                 spent += time.perf_counter() - pause
             if log and lined and steps > start:
@@ -493,6 +511,22 @@ def fit(model, batches, optimizer, steps: int, *,
     if keep_best and history.best_state is not None:
         model.load_state_dict(history.best_state)
     return history
+
+
+def _gather(model, batches, params, accumulate: int, world) -> Tensor:
+    """Mean loss and its gradient over several batches and processes."""
+    total = count = 0
+    for _ in range(accumulate):
+        xb, yb = (t.to(_where(model)) for t in next(batches))
+        loss = _loss(model(xb), yb, "sum")
+        loss.backward()  # adds to the gradients that are there
+        total, count = total + loss.detach(), count + (yb != IGNORE).sum()
+    if world is not None:
+        total, count = world.add_gradients(params, total, count)
+    for p in params:
+        if p.grad is not None:
+            p.grad /= count
+    return total / count
 
 
 def _step(optimizers, groups, schedule, step: int) -> None:
@@ -624,8 +658,10 @@ def read(path: str | os.PathLike):
             EOFError, OSError, NotImplementedError, zipfile.BadZipFile,
             zlib.error) as error:
         raise ValueError(
-            f"{path} is not a whole checkpoint of zerohero ({error}); "
-            f"use an older one or train again") from error
+            f"{path} is not a whole checkpoint of zerohero: it was cut "
+            f"short, damaged, or written by another program. Take an older "
+            f"one or train again; what torch.save wrote, torch.load reads"
+        ) from error
 
 
 def _parts(model, optimizer, batches) -> dict:

