@@ -3,8 +3,15 @@
     python tests/run.py check    lint, unit tests, house rules (a minute)
     python tests/run.py coverage the unit tests, with the lines they reach
     python tests/run.py all      the same as check, then a cold build of the
-                                 book, faults planted in a copy of it, and
-                                 the built site in a real browser
+                                 book, its notebooks and launch links, faults
+                                 planted in a copy of it, and the built site
+                                 in a real browser
+
+Weekly, because they are slow:
+
+    python tests/run.py binder     every chapter in Binder's environment
+    python tests/run.py notebooks  notebooks with nothing beside them
+    python tests/run.py hardships  the build where it is hard to build
 
 `make check` and `make test` set up the environment first.
 """
@@ -21,6 +28,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PYTEST = [sys.executable, "-m", "pytest", "-q"]
 BUILD = ["jupyter-book", "build", ".", "-W", "--keep-going", "-n"]
+#: Tests that need a built book.
+APART = ("browser", "build", "launch")
 
 
 def ruff() -> int:
@@ -33,14 +42,14 @@ def spelling() -> int:
 
 
 def unit() -> int:
-    ignore = ["--ignore=tests/browser", "--ignore=tests/build"]
+    ignore = [f"--ignore=tests/{name}" for name in APART]
     return _run([*PYTEST, *ignore, "tests", "zerohero"])
 
 
 def coverage() -> int:
     """Lines of zerohero that the unit tests reach (slow, on demand)."""
     tool = [sys.executable, "-m", "coverage"]
-    ignore = ["--ignore=tests/browser", "--ignore=tests/build"]
+    ignore = [f"--ignore=tests/{name}" for name in APART]
     code = _run([*tool, "run", "-m", "pytest", "-q", *ignore, "tests"])
     return code or _run([*tool, "report", "--skip-covered"])
 
@@ -48,6 +57,10 @@ def coverage() -> int:
 def cold_build() -> int:
     shutil.rmtree(ROOT / "_build", ignore_errors=True)
     return _run(BUILD)
+
+
+def launch() -> int:
+    return _run([*PYTEST, "tests/launch"])
 
 
 def build_faults() -> int:
@@ -58,10 +71,33 @@ def browser() -> int:
     return _run([*PYTEST, "tests/browser"])
 
 
+def binder() -> int:
+    return _run([sys.executable, "tests/launch/binder.py"])
+
+
+def notebooks() -> int:
+    return _run([sys.executable, "tests/launch/plain.py"])
+
+
+def hardships() -> int:
+    return _run([sys.executable, "tests/launch/hardships.py"])
+
+
 STEPS = {
+    "binder": [binder],
+    "notebooks": [notebooks],
+    "hardships": [hardships],
     "coverage": [coverage],
     "check": [ruff, spelling, unit],
-    "all": [ruff, spelling, unit, cold_build, build_faults, browser],
+    "all": [
+        ruff,
+        spelling,
+        unit,
+        cold_build,
+        launch,
+        build_faults,
+        browser,
+    ],
 }
 
 

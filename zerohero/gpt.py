@@ -161,9 +161,11 @@ def rotate(x: Tensor, positions: Tensor) -> Tensor:
     half = x.shape[-1] // 2
     speed = 10000.0 ** (-torch.arange(half, device=x.device) / half)
     angle = positions[:, None] * speed  # (T, d/2)
-    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-    a, b = x[..., :half], x[..., half:]
-    return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
+    cos, sin = angle.cos().repeat(1, 2), angle.sin()  # (T, d), (T, d/2)
+    sin = torch.cat((-sin, sin), dim=-1)
+    # (a, b) -> (a cos - b sin, b cos + a sin); roll swaps a and b
+    swapped = x.roll(half, dims=-1)
+    return torch.addcmul(x * cos.to(x.dtype), swapped, sin.to(x.dtype))
 
 
 class SelfAttention(nn.Module):
@@ -200,26 +202,53 @@ class SelfAttention(nn.Module):
     def weights(self, x, positions, mask, past=None) -> tuple:
         """Weights (B, H, T, S), rows sum to 1, and values (B, H, S, d)."""
         c, (B, T) = self.config, x.shape[:2]
-        query, key, value = (
-            p(x).view(B, T, c.n_head, c.head_size).transpose(1, 2)
-            for p in (self.query, self.key, self.value))
+        H, d = c.n_head, c.head_size
+        three = self.query, self.key, self.value  # one product for all
+        weight = torch.cat([p.weight for p in three]).to(x.dtype)
+        bias = (torch.cat([p.bias for p in three]).to(x.dtype) if c.bias
+                else None)
+        x = F.linear(x, weight, bias).view(B, T, 3, H, d)
+        x = x.permute(2, 0, 3, 1, 4).contiguous()  # (3, B, H, T, d)
+        both, value = x[:2], x[2]
         if c.qk_norm:
-            query, key = (F.rms_norm(t, (c.head_size,), None, 1e-6)
-                          for t in (query, key))
+            both = F.rms_norm(both, (d,), None, 1e-6)
         if c.position == "rotary":
-            query = rotate(query, positions[-T:])
-            key = rotate(key, positions[-T:])
+            both = rotate(both, positions[-T:])
+        query, key = both
         if past is not None:
             if past:
                 key = torch.cat((past["key"], key), dim=2)
                 value = torch.cat((past["value"], value), dim=2)
             past["key"], past["value"] = key, value
-        scores = (query * c.head_size ** -0.5) @ key.mT  # (B, H, T, S)
         if c.position == "relative":
             back = (positions[-T:, None] - positions).clamp(min=0)  # (T, S)
             bias = self.distance_bias.index_select(1, back.flatten())
             mask = mask + bias.view(-1, *back.shape).to(x.dtype)
-        return (scores + mask).softmax(dim=-1), value
+        S = key.shape[2]
+        scores = torch.baddbmm(  # mask + query @ key.mT / sqrt(d), at once
+            mask.expand(B, H, T, S).reshape(-1, T, S),
+            query.reshape(-1, T, d), key.reshape(-1, S, d).mT,
+            alpha=d ** -0.5)
+        return scores.view(B, H, T, S).softmax(dim=-1), value
+
+
+class SquaredReLU(torch.autograd.Function):
+    """``relu(x)**2`` with a backward of its own, ``2 relu(x) grad``.
+
+    autograd would remember x and relu(x) and walk over three tensors; one
+    is enough.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        x = x.relu()
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return (x + x).mul_(grad)
 
 
 class FeedForward(nn.Module):
@@ -240,7 +269,7 @@ class FeedForward(nn.Module):
         if self.activation == "gelu":
             h = F.gelu(h)
         elif self.activation == "relu2":
-            h = F.relu(h).square()
+            h = SquaredReLU.apply(h)
         else:
             h = F.silu(self.gate(x)) * h
         return self.down(h)

@@ -392,6 +392,8 @@ class History:
         seconds: time in the training loop, evaluations not counted.
         best: (steps done, loss) of the lowest validation loss, or None.
         best_state: state dict of the model at that moment, or None.
+        done: where on the schedule the run ended, what ``start`` is for
+            one that takes it up (the steps done, unless `seconds` ruled).
         interrupted: whether Ctrl-C ended the run early.
     """
 
@@ -400,6 +402,7 @@ class History:
     seconds: float = 0.0
     best: tuple[int, float] | None = None
     best_state: dict | None = None
+    done: int = 0
     interrupted: bool = False
 
 
@@ -414,8 +417,9 @@ def fit(model, batches, optimizer, steps: int, *,
         schedule: Callable[[int], float] | None = None,
         val: tuple[Tensor, Tensor] | None = None,
         eval_every: int | None = None, clip: float | None = None,
-        start: int = 0, keep_best: bool = False, accumulate: int = 1,
-        world=None, log: bool = True) -> History:
+        start: int = 0, seconds: float | None = None,
+        keep_best: bool = False, accumulate: int = 1, world=None,
+        log: bool = True) -> History:
     """Train `model` for the steps start..steps-1; return a History.
 
     One step: draw a batch, logits = model(xb), loss, backward, optimizer
@@ -433,6 +437,10 @@ def fit(model, batches, optimizer, steps: int, *,
         eval_every: steps between evaluations (None: only at the end).
         clip: largest norm that the gradient may have (None: any).
         start: steps already done, when a run is taken up again.
+        seconds: let the clock rule: start..steps is passed in this time
+            (evaluations not counted), with as many steps as it allows. The
+            schedule then follows the time, so it ends where it should
+            even if the machine turns slow half-way.
         keep_best: leave the model with its best validated weights.
         accumulate: batches to read before each step; the gradient is that
             of one batch made of all of them.
@@ -441,8 +449,8 @@ def fit(model, batches, optimizer, steps: int, *,
         log: print progress, at most ten lines.
 
     Raises:
-        ValueError: bad counts, keep_best without val, or a loss that is
-            not finite (with the step where it happened).
+        ValueError: bad counts or seconds, keep_best without val, or a loss
+            that is not finite (with the step where it happened).
     """
     _positive("steps", steps)
     _positive("accumulate", accumulate)
@@ -450,6 +458,8 @@ def fit(model, batches, optimizer, steps: int, *,
         _positive("eval_every", eval_every)
     if not 0 <= start <= steps:
         raise ValueError(f"start={start} must lie in 0..steps={steps}")
+    if seconds is not None and not seconds > 0:
+        raise ValueError(f"seconds={seconds} must be above 0")
     if val is None and (keep_best or eval_every is not None):
         raise ValueError("keep_best and eval_every need val=(x, y)")
     optimizers = (list(optimizer) if isinstance(optimizer, (list, tuple))
@@ -461,10 +471,11 @@ def fit(model, batches, optimizer, steps: int, *,
         world = None
     log = log and (world is None or world.first)
     history, losses, spent, told = History(), [], 0.0, not log
+    place, shown = start, 0  # steps done on the schedule; losses printed
     begin = time.perf_counter()
     model.train()
     try:
-        for step in range(start, steps):
+        while place < steps:
             for o in optimizers:
                 o.zero_grad(set_to_none=True)
             if accumulate == 1 and world is None:
@@ -475,32 +486,41 @@ def fit(model, batches, optimizer, steps: int, *,
                 loss = _gather(model, batches, params, accumulate, world)
             if clip is not None:
                 torch.nn.utils.clip_grad_norm_(params, clip)
-            _step(optimizers, groups, schedule, step)
+            _step(optimizers, groups, schedule, place)
             losses.append(loss.detach())
-            done, value = step + 1, None
-            last = done == steps
-            if not told and time.perf_counter() - begin > 3:
+            took = time.perf_counter() - begin - spent
+            before, place = place, place + 1
+            if seconds is not None:
+                share = _agree(min(1.0, took / seconds), world)
+                place = start + int((steps - start) * share)
+            elif not told and took + spent > 3:
                 told = True
-                _promise(done - start, steps - start,
-                         time.perf_counter() - begin - spent)
-            lined = done % every == 0 or last
+                _promise(place - start, steps - start, took)
+            value, last = None, place >= steps
+            lined = last or place // every > before // every
             if lined and not losses[-1].isfinite():
                 break
-            if val is not None and (
-                    last or eval_every and done % eval_every == 0):
+            if val is not None and (last or eval_every and
+                                    place // eval_every
+                                    > before // eval_every):
                 pause = time.perf_counter()
                 value = evaluate(model, *val, world=world)
-                _keep(history, done, value, model)
+                _keep(history, place, value, model)
                 spent += time.perf_counter() - pause
-            if log and lined and steps > start:
-                took = time.perf_counter() - begin - spent
-                _line(done, steps, losses[-every:], value, took,
-                      took / (done - start) * (steps - done))
+            if log and lined:
+                now = f"step {place:>{len(str(steps))}}/{steps}"
+                if seconds is not None:
+                    now = (f"{100 * place // steps:3d}% of the time, "
+                           f"step {len(losses)}")
+                _line(now, losses[shown:], value, took,
+                      took / max(1, place - start) * (steps - place))
+                shown = len(losses)
     except KeyboardInterrupt:
         history.interrupted = True
         if log:
             print(f"stopped by hand after {start + len(losses)} steps; "
                   f"what was learned is kept")
+    history.done = place
     history.seconds = time.perf_counter() - begin - spent
     if losses:
         history.losses = torch.stack(losses).float().tolist()
@@ -562,9 +582,15 @@ def _promise(done: int, steps: int, took: float) -> None:
               f"interrupt when you like", flush=True)
 
 
-def _line(done, steps, recent, value, took, left) -> None:
-    text = f"step {done:>{len(str(steps))}}/{steps}"
-    text += f"  train {torch.stack(recent).float().mean():.4f}"
+def _agree(share: float, world) -> float:
+    """The mean over all processes: they must stop at the same step."""
+    if world is None:
+        return share
+    return (world.sum(torch.tensor(share)) / world.size).item()
+
+
+def _line(now: str, recent: list, value, took, left) -> None:
+    text = f"{now}  train {torch.stack(recent).float().mean():.4f}"
     if value is not None:
         text += f"  val {value:.4f}"
     text += f"  {took:.1f} s"

@@ -51,6 +51,7 @@ def without_glue(code: str) -> str:
     except SyntaxError:  # magics: nothing is taken out
         return code
     doomed: list[ast.stmt] = []
+    empty: list[ast.stmt] = []
 
     def goes(stmt: ast.stmt) -> bool:
         if isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call):
@@ -63,6 +64,8 @@ def without_glue(code: str) -> str:
         return False
 
     def sweep(body: list[ast.stmt]) -> None:
+        if body and body is not tree.body and all(map(goes, body)):
+            empty.append(body[0])  # needs something in its place
         for stmt in body:
             if goes(stmt):
                 doomed.append(stmt)
@@ -77,6 +80,8 @@ def without_glue(code: str) -> str:
     for stmt in doomed:
         for i in range(stmt.lineno - 1, stmt.end_lineno):
             lines[i] = None
+    for stmt in empty:
+        lines[stmt.lineno - 1] = " " * stmt.col_offset + "pass"
     kept = "\n".join(line for line in lines if line is not None).strip("\n")
     rest = [s for s in tree.body if s not in doomed]
     if rest and tree.body[-1] in doomed and isinstance(rest[-1], ast.Expr):

@@ -1,0 +1,100 @@
+"""Where building is hard: odd paths, edits, interruptions, crowds.
+
+On a small project with two chapters. What needs the network, a full disk
+or another Python is in tests/launch/hardships.py, weekly.
+"""
+
+import os
+import shutil
+import signal
+import time
+
+import psutil
+import pytest
+import small
+
+WAITS = """\
+import pathlib
+import time
+
+pathlib.Path("started").write_text("")
+time.sleep(300)"""
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory):
+    """A project that was built once, at a path with a space and accents."""
+    folder = tmp_path_factory.mktemp("hard") / "mein Büchlein für größe"
+    code, log = small.build(small.project(folder))
+    assert code == 0, log[-3000:]
+    assert small.executed(log) == {"one", "two"}
+    return folder
+
+
+def page(folder, stem):
+    path = folder / "_build" / "html" / "book" / f"{stem}.html"
+    return path.read_text(encoding="utf-8")
+
+
+def edit(path, old, new):
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_an_odd_path_is_no_hindrance(book):
+    assert "42" in page(book, "one") and "plays: 9" in page(book, "two")
+    assert "Chapter two" in page(book, "one"), "the reference is resolved"
+
+
+def test_a_word_is_changed_without_running_anything(book):
+    edit(book / "book" / "one.md", "A word", "One noun")
+    code, log = small.build(book)
+    assert code == 0, log[-3000:]
+    assert small.executed(log) == set()
+    assert "One noun to be changed" in page(book, "one")
+
+
+def test_a_change_in_the_package_runs_what_imports_it(book):
+    path = book / "zerohero" / "shakespeare.py"
+    with path.open("a", encoding="utf-8") as file:
+        file.write("\nPLAYS = PLAYS[:3]\n")
+    code, log = small.build(book)
+    assert code == 0, log[-3000:]
+    assert small.executed(log) == {"two"}
+    assert "plays: 3" in page(book, "two")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
+def test_an_interrupted_build_leaves_nothing_behind(book):
+    small.write(book, "one", WAITS)
+    process = small.start(book)
+    begin = time.monotonic()
+    while not (book / "book" / "started").exists():
+        assert time.monotonic() - begin < 120 and process.poll() is None
+        time.sleep(0.1)
+    family = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does
+    log = small.log_of(process)
+    assert process.returncode not in (0, None)
+    assert "Traceback" not in log, log[-3000:]
+    assert "interrupted" in log
+    gone, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive, "a kernel lives on"
+    (book / "book" / "started").unlink()
+    small.write(book, "one", small.ONE)
+    code, log = small.build(book)
+    assert code == 0, log[-3000:]
+    assert small.executed(log) <= {"one"}
+
+
+def test_two_clones_build_at_the_same_time(book, tmp_path):
+    twins = [tmp_path / "a", tmp_path / "b"]
+    for twin in twins:
+        shutil.copytree(book, twin, ignore=shutil.ignore_patterns("_build"))
+    running = [small.start(twin) for twin in twins]
+    logs = [small.log_of(process) for process in running]
+    for twin, process, log in zip(twins, running, logs, strict=True):
+        assert process.returncode == 0, log[-3000:]
+        assert small.executed(log) == {"one", "two"}
+        assert "42" in page(twin, "one")
