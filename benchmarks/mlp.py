@@ -1,7 +1,7 @@
 """The race of the MLP: the lectures' recipe against the book's, in one run.
 
-    python benchmarks/mlp.py            # everything, a few minutes
-    python benchmarks/mlp.py --quick    # reference shortened, extrapolated
+    python benchmarks/mlp.py                  # everything, some minutes
+    python benchmarks/mlp.py --fraction 0.1   # a tenth of the references
 
 The reference is a plain re-creation of lecture 3 (11,897 parameters) and of
 lecture 4 (the same with BatchNorm): 200,000 steps of SGD, batches of 32,
@@ -111,8 +111,9 @@ def ours(x, y, val, steps: int, muon_lr: float, seed: int):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true",
-                        help="a tenth of the reference's steps, extrapolated")
+    parser.add_argument("--fraction", type=float, default=1.0,
+                        help="run only this part of the references' steps; "
+                        "their seconds are then extrapolated, and marked")
     parser.add_argument("--corpus", help="names, lecture-names or a path")
     parser.add_argument("--seeds", type=int, default=3,
                         help="seeds of our recipe; the slowest time counts")
@@ -125,7 +126,7 @@ def main() -> None:
           f"validation windows; torch {torch.__version__}, "
           f"{torch.get_num_threads()} threads, {platform.machine()}, "
           f"{os.cpu_count()} cores")
-    steps = STEPS // 10 if args.quick else STEPS
+    steps = max(1, round(STEPS * args.fraction))
     torch.empty(7_900_000)  # the same memory habits for both sides
     ours(x, y, val, 5, 0.1, 0)  # warm up: imports, probes, threads
     reference(x, y, val, 50, False, 0)
@@ -135,18 +136,18 @@ def main() -> None:
         name = "lecture MLP" + (" with BatchNorm" if norm else "")
         seconds, loss = reference(x, y, val, steps, norm, 2147483647)
         whole = seconds * STEPS / steps
-        note = "" if steps == STEPS else " *"
-        print(f"{name:34s} {steps:8,} {whole:8.2f}{note} {loss:14.4f}")
+        name, shown = (name, f"{loss:.4f}") if steps == STEPS else (
+            name + "*", "-")
+        print(f"{name:34s} {STEPS:8,} {whole:8.2f} {shown:>15s} {'1':>6s}")
         runs = [ours(x, y, val, n, muon_lr, s)
                 for s in range(1, args.seeds + 1)]
         worst = max(t for t, _ in runs)
         low, high = min(v for _, v in runs), max(v for _, v in runs)
         print(f"{'ours, Muon on unique contexts':34s} {n:8,} {worst:8.2f} "
               f"{low:7.4f}-{high:.4f} {whole / worst:5.0f}x")
-    if args.quick:
-        print(f"* only {steps:,} of {STEPS:,} steps were run: the seconds are "
-              "extrapolated, the loss is that of the short run and NOT "
-              "comparable with ours")
+    if steps < STEPS:
+        print(f"* {steps:,} of {STEPS:,} steps were run and its seconds "
+              "extrapolated; so it has no loss to compare")
 
 
 if __name__ == "__main__":

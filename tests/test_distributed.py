@@ -62,26 +62,29 @@ world.stop()
 '''
 
 
-def run(folder, processes):
-    script = folder / "script.py"
-    script.write_text(SCRIPT)
-    env = {k: v for k, v in os.environ.items() if k != "WORLD_SIZE"}
-    command = [sys.executable]
-    if processes > 1:
-        command += ["-m", "torch.distributed.run", "--standalone",
-                    "--nproc-per-node", str(processes)]
+def torchrun(folder, *command):
+    """Run a script or module twice, as two processes that know it."""
     done = subprocess.run(
-        [*command, script, folder], env={**env, "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=120)
+        [sys.executable, "-m", "torch.distributed.run", "--standalone",
+         "--nproc-per-node", "2", *command], cwd=folder, timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return [torch.load(folder / f"{processes}-{rank}.pt")
-            for rank in range(processes)]
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("worlds")
-    return run(folder, 1)[0], *run(folder, 2)
+    script = folder / "script.py"
+    script.write_text(SCRIPT)
+    torchrun(folder, str(script), str(folder))
+    with pytest.MonkeyPatch.context() as patch:  # and alone, in here
+        patch.setattr(sys, "argv", ["script.py", str(folder)])
+        patch.delenv("WORLD_SIZE", raising=False)
+        exec(SCRIPT, {})
+    return [torch.load(folder / f"{name}.pt") for name in
+            ("1-0", "2-0", "2-1")]
 
 
 def test_who_is_who(runs):
@@ -126,6 +129,17 @@ def test_summed_gradients_are_those_of_torch_ddp(runs):
     for state in runs:
         assert_close(state["ours"], state["ddp"])
     assert_close(runs[0]["ours"], runs[1]["ours"])
+
+
+def test_the_command_line_on_two_processes(tmp_path):
+    (tmp_path / "text.txt").write_text("To be, or not to be. " * 40)
+    out = torchrun(
+        tmp_path, "-m", "zerohero", "train", "text.txt", "--steps", "3",
+        "--n-layer", "1", "--n-embd", "32", "--block-size", "8",
+        "--batch-size", "4")
+    assert out.count("saved gpt.npz") == 1  # the first one alone speaks
+    assert out.count("step 3/3") == out.count("whole split") == 1
+    assert train.read(tmp_path / "gpt.npz")["step"] == 3
 
 
 # ------------------------------------------------------------- alone

@@ -164,6 +164,9 @@ def test_hint_and_tolerances(capsys):
     assert check(3, 4, hint="Count again.", atol=1.1)
     assert said(capsys) == "✔ right"
     assert check(3, 4, rtol=0.3)
+    assert not check(100_001, 100_000)  # a count is exact
+    assert check(100_001.0, 100_000.0)
+    assert check([100_000.0], [100_000]) and not check([10_001], [10_000])
     assert not check(1.0, 1.0005, rtol=0, atol=0)
     ones = torch.ones(3)
     assert check(1.1 * ones, ones, rtol=0.2)

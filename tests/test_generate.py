@@ -7,13 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from helpers import generator
 from torch.testing import assert_close
 
 from zerohero import generate as gen
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 rows = st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=12).map(
@@ -103,6 +100,7 @@ def test_temperature():
     tops = [gen.next_probs(logits, t)[0].item() for t in (0.5, 1, 2)]
     assert_close(tops, [0.8650, 0.6439, 0.4551], atol=1e-3, rtol=0)
     assert_close(gen.next_probs(logits, 1.0), logits.softmax(-1))
+    assert_close(gen.next_probs(logits), logits.softmax(-1))
     assert_close(gen.next_probs(logits, 1e9), torch.full((4,), 0.25))
 
 
@@ -118,6 +116,7 @@ class Counter(torch.nn.Module):
         self.window, self.seen = window, []
 
     def forward(self, idx):
+        assert not torch.is_grad_enabled()
         self.seen.append(idx.clone())
         logits = self.dropout(self.weight[idx])
         return logits[:, -1] if self.window else logits
@@ -131,6 +130,8 @@ def test_generate_appends_and_crops(window):
     assert [s.shape[1] for s in model.seen] == [1, 2, 3, 4, 4, 4]
     assert model.seen[-1][0].tolist() == [5, 6, 7, 8]
     assert gen.generate(model, out, 0, 4).tolist() == out.tolist()
+    assert gen.generate(model, out, 1, 1).tolist()[0][-2:] == [9, 0]
+    assert torch.is_grad_enabled()
 
 
 def test_hop_forgets_in_leaps():
@@ -138,6 +139,55 @@ def test_hop_forgets_in_leaps():
     gen.generate(model, torch.tensor([[0]]), 8, 4, hop=2)
     assert [s.shape[1] for s in model.seen] == [1, 2, 3, 4, 3, 4, 3, 4]
     assert [s[0, -1].item() for s in model.seen] == list(range(8))
+
+
+class Summer(Counter):
+    """Answers with the sum of all symbols so far, kept in a cache."""
+
+    def new_cache(self):
+        return {"sum": 0}
+
+    def forward(self, idx, cache=None):
+        total = idx.cumsum(1)
+        if cache is not None:
+            total = total + cache["sum"]
+            cache["sum"] = total[:, -1:]
+        return super().forward(total % 10)
+
+
+@pytest.mark.parametrize("hop", [1, 3])
+def test_a_cache_changes_the_work_and_not_the_symbols(hop):
+    runs = {}
+    for cache in (False, True):
+        model = Summer(sure=3.0)
+        runs[cache] = gen.generate(
+            model, torch.tensor([[1, 2], [4, 0]]), 12, 5, cache=cache,
+            hop=hop, generator=generator(3))
+        read = [s.shape[1] for s in model.seen]
+        text = gen.sample_text(
+            model.eval(), PROSE, 12, "bc", block_size=5, cache=cache,
+            hop=hop, top_k=2, generator=generator(3))
+        runs[cache] = runs[cache], text
+    assert torch.equal(runs[False][0], runs[True][0])
+    assert runs[False][1] == runs[True][1]
+    assert read == ([2, 1, 1, 1, 5, 5, 5, 5, 5, 5, 5, 5] if hop == 1 else
+                    [2, 1, 1, 1, 3, 1, 1, 3, 1, 1, 3, 1])
+
+
+def test_every_setting_reaches_the_loop(monkeypatch):
+    got = []
+
+    def spy(model, idx, n, block_size, **settings):
+        got.append(settings)
+        return torch.cat((idx, torch.zeros(len(idx), n).long()), dim=1)
+
+    monkeypatch.setattr(gen, "generate", spy)
+    one = {"temperature": 0.5, "top_k": 3, "top_p": 0.7,
+           "generator": generator()}
+    more = {"cache": True, "hop": 2}
+    gen.sample_names(Counter(), NAMES, 2, 4, **one)
+    gen.sample_text(Counter(), PROSE, 2, "a", block_size=4, **one, **more)
+    assert got == [one, one | more]
 
 
 def test_generate_is_quiet():
@@ -196,6 +246,7 @@ def test_sample_names_stops_at_the_boundary(window):
     first = model.seen[1][0].tolist()
     assert first == ([0, 0, 0, 0] if window else [0])
     assert gen.sample_names(model, NAMES, 2, 4, max_length=5) == ["abcde"] * 2
+    assert gen.sample_names(model, NAMES, 1, 4) == ["abcdefghi"]
 
 
 def test_sample_names_end_one_by_one():

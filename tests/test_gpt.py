@@ -219,6 +219,15 @@ def test_swiglu_and_relu2_by_hand():
     assert_close(f(x), f.down(f.up(x).clamp(min=0) ** 2))
 
 
+def test_squared_relu_has_the_gradient_of_the_plain_one():
+    x = torch.randn(5, 7, generator=generator(), dtype=torch.double,
+                    requires_grad=True)
+    assert torch.autograd.gradcheck(gpt.SquaredReLU.apply, (x,))
+    assert_close(gpt.SquaredReLU.apply(x), x.clamp(min=0) ** 2)
+    ours, = torch.autograd.grad(gpt.SquaredReLU.apply(x).sum(), x)
+    assert_close(ours, 2 * x.detach().clamp(min=0))
+
+
 def test_norms_by_hand():
     x = torch.randn(2, 3, 16, generator=generator()) * 3 + 1
     m = model(norm="rms", gain=True)
@@ -352,3 +361,25 @@ def test_the_recipe_learns_a_rule():
     out = generate(m, new[:, :6], 15, 32, temperature=0)
     assert loss < 0.6
     assert (out == new[:, :21]).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("names", [False, True])
+@pytest.mark.parametrize("text", [20, 300, 5_000, 100_000, 5_000_000])
+def test_the_plan_fits_every_text(text, names):
+    for reads in (0, 1e4, 1e6, 1e7, 1e10):
+        sizes = gpt.plan(text, reads, names)
+        batch_size = sizes.pop("batch_size")
+        GPTConfig(11, **sizes)
+        T = sizes["block_size"]
+        next(train.TextBatches(torch.zeros(text).long(), T, batch_size))
+
+
+def test_the_plan_grows_with_the_run_and_guards_against_learning_by_heart():
+    runs = [gpt.plan(10**6, reads) for reads in (2e5, 1e6, 4e6)]
+    assert runs[0]["block_size"] < runs[1]["block_size"]
+    step = [r["block_size"] * r["batch_size"] for r in runs]
+    assert step == sorted(set(step))
+    assert gpt.plan(10**6, 2e5, True)["n_embd"] < runs[0]["n_embd"]
+    drops = [gpt.plan(10**5, r)["dropout"] for r in (1e5, 1e6, 1e7)]
+    assert drops[0] == 0 and drops == sorted(set(drops))
+    assert gpt.plan(10**8, 1e7)["dropout"] == 0

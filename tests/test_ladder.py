@@ -79,3 +79,13 @@ def test_load_says_how_to_get_rows(tmp_path, monkeypatch):
     monkeypatch.setenv("ZEROHERO_LADDER", str(tmp_path / "no.json"))
     with pytest.raises(FileNotFoundError, match="make book"):
         ladder.load()
+
+
+def test_recorded_runs_say_how_they_spread():
+    """What benchmarks/spread.py kept: several seeds that hardly differ."""
+    vals = ladder.recorded("GPT, fast recipe", "shakespeare")
+    assert len(vals) >= 3
+    assert 0 < max(vals) - min(vals) < 0.1
+    assert all(1.4 < v < 1.8 for v in vals)
+    with pytest.raises(ValueError, match="no run 'x on names'"):
+        ladder.recorded("x", "names")

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,23 @@ def test_lower_bounds_in_the_package_exact_pins_in_one_place():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert "==" not in text.split("[tool.")[0]
     assert pins("constraints.txt")["torch"] == "2.13.0"
+
+
+def test_every_dependency_is_pinned_and_set_up_so():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    project = project["project"]
+    wanted = [*project["dependencies"],
+              *sum(project["optional-dependencies"].values(), [])]
+    pinned = pins("constraints.txt")
+    for line in wanted:
+        name = re.match(r"[A-Za-z0-9_.-]+", line)[0].lower()
+        assert re.sub(r"[-_.]+", "-", name) in pinned, f"{line}: no pin"
+        assert re.search(r">=\d", line), f"{line}: no lower bound"
+    for line in (ROOT / "constraints.txt").read_text("utf-8").split("\n"):
+        assert not line or line[0] == "#" or re.fullmatch(
+            r"[\w.-]+==[\w.+!-]+( ?;.*)?", line), line
+    setup = (ROOT / "book/_ext/setup_env.py").read_text("utf-8")
+    assert "constraints.txt" in setup
 
 
 def test_the_package_needs_only_torch_numpy_and_matplotlib():

@@ -63,7 +63,10 @@ def test_the_error_is_that_of_the_logarithm():
 def test_the_floor_can_be_fenced():
     n = torch.logspace(2, 6, 6)
     found = scaling.fit_power_law(n, 0.7 + (50 / n) ** 0.4, (0.0, 0.2))
-    assert 0 <= found.floor <= 0.2 * (0.7 + (50 / 1e6) ** 0.4) + 1e-6
+    least = 0.7 + (50 / 1e6) ** 0.4
+    assert 0 <= found.floor <= 0.2 * least + 1e-6
+    found = scaling.fit_power_law(n, 0.7 + (50 / n) ** 0.4, (0.3, 0.4))
+    assert 0.3 * least <= found.floor <= 0.4 * least + 1e-6
 
 
 @settings(deadline=None, max_examples=25)

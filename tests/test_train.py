@@ -245,6 +245,23 @@ def test_evaluate_leaves_out_ignored_targets():
         train.evaluate(model, x, torch.full_like(y, train.IGNORE))
 
 
+@pytest.mark.parametrize("batch_size", [1, 8, 8192])
+def test_losses_of_every_target_in_order(batch_size):
+    model = Table(drop=0.5)
+    model.weight.data = torch.randn(5, 5, generator=generator())
+    x, y = TEXT[:24].view(6, 4), TEXT[1:25].view(6, 4).clone()
+    y[2, 1] = y[5, 3] = train.IGNORE
+    out = train.losses(model, x, y, batch_size)
+    assert model.training and out.shape == (22,) and not out.requires_grad
+    probs = model.weight.detach().log_softmax(1)
+    wanted = [-probs[a, b] for a, b in zip(x.flatten(), y.flatten(),
+                                           strict=True) if b >= 0]
+    assert_close(out, torch.stack(wanted))
+    assert_close(out.mean().item(), train.evaluate(model, x, y))
+    one = train.losses(Window(), TEXT[:6].view(3, 2), TEXT[:3], batch_size)
+    assert_close(one, torch.full((3,), math.log(5)))
+
+
 def test_evaluate_uses_eval_mode_and_puts_it_back():
     model = Table(drop=0.9)
     torch.nn.init.normal_(model.weight, generator=generator())
@@ -364,6 +381,67 @@ def test_fit_prints_at_most_ten_lines(capsys, steps, eval_every):
     assert capsys.readouterr().out == ""
 
 
+class Clock:
+    """Time as the test wants it: each batch takes `costs(n)` seconds."""
+
+    def __init__(self, monkeypatch, batches, costs):
+        self.now, self.drawn = 100.0, 0
+        self.batches, self.costs = batches, costs
+        monkeypatch.setattr(train.time, "perf_counter", lambda: self.now)
+
+    def __next__(self):
+        self.now += self.costs(self.drawn)
+        self.drawn += 1
+        return next(self.batches)
+
+
+@pytest.mark.parametrize("slow", [1.0, 4.0])
+def test_the_clock_rules(monkeypatch, slow):
+    """40 steps were thought to fit; half-way the machine turns slow."""
+    model, optimizer, batches = start()
+    clock = Clock(monkeypatch, batches, lambda n: 0.25 if n < 20 else
+                  0.25 * slow)
+    seen = []
+
+    def schedule(step):
+        seen.append(step)
+        return train.linear_to_zero(40, 4)(step)
+    h = train.fit(model, clock, optimizer, 40, schedule=schedule,
+                  seconds=10.0, log=False)
+    assert len(h.losses) == clock.drawn == (40 if slow == 1 else 25)
+    assert seen[:20] == list(range(20))
+    assert seen[20:] == ([*range(20, 40)] if slow == 1
+                         else [20, 24, 28, 32, 36])
+    assert h.done == 40 and h.seconds == pytest.approx(10.0)
+
+
+def test_the_clock_rules_the_rest_of_a_run(monkeypatch, capsys):
+    model, optimizer, batches = start()
+    clock = Clock(monkeypatch, batches, lambda n: 0.5)
+    val = (TEXT[:13].view(1, -1), TEXT[1:14].view(1, -1))
+
+    def evaluate(*_, **__):
+        clock.now += 7.0  # does not count
+        return 1.0
+    monkeypatch.setattr(train, "evaluate", evaluate)
+    h = train.fit(model, clock, optimizer, 100, start=60, seconds=4.0,
+                  val=val, eval_every=20)
+    assert len(h.losses) == 8 and h.done == 100
+    assert [s for s, _ in h.val] == [80, 100]
+    assert h.seconds == pytest.approx(4.0)
+    lines = capsys.readouterr().out.splitlines()
+    assert " 80% of the time, step 4  train" in lines[-2]
+    assert "2.0 s, about 2 s to go" in lines[-2]
+    assert lines[-1].startswith("100% of the time, step 8")
+
+
+def test_where_a_run_ended():
+    model, optimizer, batches = start()
+    assert train.fit(model, batches, optimizer, 7, log=False).done == 7
+    h = train.fit(model, batches, optimizer, 9, start=7, log=False)
+    assert h.done == 9 and len(h.losses) == 2
+
+
 def test_fit_says_how_long_it_will_take(capsys, monkeypatch):
     clock = iter(i * 2.0 for i in range(10_000))
     monkeypatch.setattr(train.time, "perf_counter", lambda: next(clock))
@@ -399,7 +477,7 @@ def test_fit_stops_at_a_loss_that_is_not_finite():
 
 @pytest.mark.parametrize("wrong", [
     {"steps": 0}, {"steps": 5, "start": 6}, {"steps": 5, "eval_every": 0},
-    {"steps": 5, "eval_every": 2}])
+    {"steps": 5, "eval_every": 2}, {"steps": 5, "seconds": 0.0}])
 def test_fit_refuses_bad_counts(wrong):
     model, optimizer, batches = start()
     with pytest.raises(ValueError):

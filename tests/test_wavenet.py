@@ -314,6 +314,29 @@ def test_cells_are_torchs(ours, theirs):
         a(x, torch.zeros(5, 5))
 
 
+@pytest.mark.parametrize("ours, theirs", [
+    (RNNCell, nn.RNNCell), (GRUCell, nn.GRUCell)])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("batch", [(), (1,), (5,), (0,)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_cells_of_any_kind_are_torchs(ours, theirs, bias, batch, dtype):
+    cells = []
+    for cls in (ours, theirs):
+        torch.manual_seed(3)  # the same numbers to start with
+        cells.append(cls(3, 4, bias, dtype=dtype))
+    a, b = cells
+    assert list(a.state_dict()) == list(b.state_dict()) and repr(a) == repr(b)
+    x = torch.randn(*batch, 3, generator=generator(1), dtype=dtype)
+    h = torch.randn(*batch, 4, generator=generator(2), dtype=dtype)
+    for args in [(x,), (x, h), (1e6 * x, h), (x / 0, h)]:
+        assert_close(a(*args), b(*args), equal_nan=True)
+    for bad in [(x[..., :2],), (x, h[..., :2]), (torch.zeros(2, 2, 2, 3),),
+                (torch.zeros(6, 3, dtype=dtype), h)]:
+        for cell in cells:
+            with pytest.raises((ValueError, RuntimeError)):
+                cell(*bad)
+
+
 def test_recurrent_model_is_a_loop_over_torchs_gru():
     model = awake(Recurrent(9, 4, 6, generator=generator()))
     gru = nn.GRU(4, 6, batch_first=True)

@@ -6,19 +6,32 @@
     torchrun --nproc-per-node 2 -m zerohero train
 
 The same functions as the chapters use, on the book's corpora or on a text
-file of your own.
+file of your own.  What you do not ask for is chosen to suit the time and the
+text: context, batch and dropout (``zerohero.gpt.plan``), the number of
+threads, and a learning rate that reaches zero when the time is up.
 """
 
 import argparse
 import dataclasses
+import math
 import sys
 import time
 from pathlib import Path
 
 import torch
 
-from zerohero import data, distributed, generate, ladder, train
-from zerohero.gpt import GPT, GPTConfig, fast_config, fast_optimizers
+from zerohero import data, distributed, generate, ladder, scaling, train
+from zerohero.bigrams import KneserNey
+from zerohero.gpt import (
+    GPT,
+    GPTConfig,
+    fast_config,
+    fast_optimizers,
+    plan,
+)
+
+# A text read more often than this is only learned by heart.
+MOST_PASSES = 24
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -61,12 +74,20 @@ def parser() -> argparse.ArgumentParser:
     length.add_argument("--steps", type=_positive(int))
     p.add_argument("--resume", action="store_true", help="go on with --out")
     p.add_argument("--plot", type=Path, help="save the loss curve here")
-    p.add_argument("--block-size", type=_positive(int), default=64)
-    p.add_argument("--batch-size", type=_positive(int), default=16)
-    p.add_argument("--n-layer", type=_positive(int), default=4)
-    p.add_argument("--n-head", type=_positive(int), default=4)
-    p.add_argument("--n-embd", type=_positive(int), default=128)
-    p.add_argument("--dropout", type=float, default=0.0)
+    p.add_argument(
+        "--counts",
+        action="store_true",
+        help="also say how good it is with a count model mixed in",
+    )
+    sizes = p.add_argument_group(
+        "sizes", "what is not given is chosen to suit the time and the text"
+    )
+    sizes.add_argument("--block-size", type=_positive(int))
+    sizes.add_argument("--batch-size", type=_positive(int))
+    sizes.add_argument("--n-layer", type=_positive(int))
+    sizes.add_argument("--n-head", type=_positive(int))
+    sizes.add_argument("--n-embd", type=_positive(int))
+    sizes.add_argument("--dropout", type=float)
     p.add_argument("--seed", type=int, default=1)
 
     p = commands.add_parser("sample", help="write text with a saved GPT")
@@ -83,28 +104,56 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _config(args, corpus) -> GPTConfig:
-    return fast_config(
+def _sizes(args, corpus, reads: float) -> tuple[GPTConfig, int]:
+    """The configuration and the batch size: asked for, or the plan's."""
+    sizes = plan(len(corpus.train), reads, corpus.boundary is not None)
+    if corpus.boundary is None:  # a split must hold at least one row
+        least = min(len(corpus.train), len(corpus.val), len(corpus.test))
+        sizes["block_size"] = max(1, min(sizes["block_size"], least - 1))
+    else:  # a name must fit into a row
+        splits = ("train", "val", "test")
+        longest = max(len(w) for s in splits for w in corpus.words(s))
+        sizes["block_size"] = max(sizes["block_size"], longest + 1)
+    asked = {k: getattr(args, k) for k in sizes}
+    sizes.update({k: v for k, v in asked.items() if v is not None})
+    batch_size = sizes.pop("batch_size")
+    config = fast_config(
         len(corpus.vocab),
-        args.block_size,
-        n_layer=args.n_layer,
-        n_head=args.n_head,
-        n_embd=args.n_embd,
-        dropout=args.dropout,
         boundary=corpus.boundary,
         dtype=train.number_format(),
+        **sizes,
     )
+    return config, batch_size
 
 
-def _note(config: GPTConfig, corpus, steps: int, batch_size: int) -> dict:
+def _batches(corpus, config, batch_size: int, seed: int):
+    """Endless batches of the training split."""
+    stream = torch.Generator().manual_seed(seed)
+    if corpus.boundary is None:
+        return train.TextBatches(
+            corpus.train, config.block_size, batch_size, stream
+        )
+    rows = train.name_rows(
+        corpus.train, corpus.boundary, config.block_size, pack=True
+    )
+    return train.Batches(*rows, min(batch_size, len(rows[0])), stream)
+
+
+def _questions(corpus, ids, config) -> tuple:
+    """A whole split as (x, y) to evaluate on."""
+    if corpus.boundary is None:
+        return data.chunks(ids, config.block_size)
+    return train.name_rows(ids, corpus.boundary, config.block_size, pack=True)
+
+
+def _note(config: GPTConfig, corpus, **run) -> dict:
     sizes = dataclasses.asdict(config)
     sizes["dtype"] = str(config.dtype).removeprefix("torch.")
     return {
         "config": sizes,
         "symbols": list(corpus.vocab.symbols),
         "corpus": corpus.name,
-        "steps": steps,
-        "batch_size": batch_size,
+        **run,
     }
 
 
@@ -132,22 +181,32 @@ def _read_note(path: Path):
     return note, _configured(note, path)
 
 
-def _steps_in(seconds: float, config: GPTConfig, batches) -> int:
-    """How many steps fit into so many seconds, by trying a few."""
-    model = GPT(config)
-    optimizers = fast_optimizers(model)
-    train.fit(model, batches, optimizers, 2, log=False)
-    tried = 4
-    start = time.perf_counter()
-    train.fit(model, batches, optimizers, tried, log=False)
-    each = (time.perf_counter() - start) / tried
-    return max(20, int(seconds / each))
+def _step_seconds(config: GPTConfig, batches, world) -> float:
+    """What a step takes here, by trying a few on a model to throw away.
+
+    A process that is alone tries one thread, too, and keeps to it where it
+    is faster: with other programs on the machine, several threads wait for
+    each other most of the time.
+    """
+    model = GPT(config).to(train.device())
+    optimizers, took = fast_optimizers(model), {}
+    many = torch.get_num_threads()
+    for n in sorted({1, many} if world.size == 1 else {many}):
+        torch.set_num_threads(n)
+        train.fit(model, batches, optimizers, 2, log=False)  # warm up
+        history = train.fit(model, batches, optimizers, 3, log=False)
+        took[n] = history.seconds / 3
+    best = min(took, key=took.get)
+    torch.set_num_threads(best)
+    return world.sum(torch.tensor(took[best])).item() / world.size
 
 
 def run_train(args) -> None:
     """Train, save, and say how good it got."""
     world = distributed.start()
+    say = print if world.first else _say_nothing
     train.threads()
+    begin = time.perf_counter()
     corpus = data.load(args.corpus)
     generator = torch.Generator().manual_seed(args.seed)
     step = 0
@@ -159,52 +218,101 @@ def run_train(args) -> None:
                 f"symbols differ from those of {corpus.name!r}"
             )
         steps, batch_size = note["steps"], note["batch_size"]
+        seconds = note.get("seconds")  # of the whole run, or None
     else:
-        config, batch_size = _config(args, corpus), args.batch_size
-        steps = args.steps or 0
-    block_size = config.block_size
-
-    def batches(seed: int):
-        stream = torch.Generator().manual_seed(seed)
-        return world.share(
-            train.TextBatches(corpus.train, block_size, batch_size, stream)
-        )
-
-    if not steps:
-        seconds = 60 * (args.minutes or 1.0)
-        tried = _steps_in(seconds, config, batches(0))
-        steps = int(world.sum(torch.tensor(tried))) // world.size
+        steps = args.steps
+        seconds = None if steps else 60 * (args.minutes or 1.0)
+        config, batch_size = _sizes(args, corpus, 0)
+        reads = batch_size * config.block_size  # by one step
+        if seconds:
+            some = world.share(_batches(corpus, config, batch_size, 0))
+            reads *= seconds / _step_seconds(config, some, world)
+            enough = MOST_PASSES * len(corpus.train) / reads
+            if enough < 1:  # the text is short for so long a run
+                seconds, reads = seconds * enough, reads * enough
+                say(f"{MOST_PASSES} passes over this text are enough")
+        else:
+            reads *= steps
+        config, batch_size = _sizes(args, corpus, reads)
+        if seconds:
+            steps = max(20, int(reads / batch_size / config.block_size))
+            begun = time.perf_counter() - begin  # is part of the time
+            seconds = max(seconds / 2, seconds - begun)
     model = GPT(config, generator)
     model.to(train.device())
-    optimizers, source = fast_optimizers(model), batches(args.seed + 1)
+    optimizers = fast_optimizers(model)
+    source = world.share(
+        _batches(corpus, config, batch_size, args.seed + 1)
+    )
     if args.resume:
         step, _ = train.load(args.out, model, optimizers, source)
+    else:
+        torch.manual_seed(args.seed + world.rank)  # dropout draws from it
     world.spread(model)
     count = sum(p.numel() for p in model.parameters())
-    say = print if world.first else _say_nothing
     say(
-        f"{count:,} parameters, {corpus.name}, {steps - step} steps of "
-        f"{batch_size} x {block_size} symbols"
+        f"{count:,} parameters, {corpus.name}, "
+        f"{'about ' if seconds else ''}{steps - step} steps of "
+        f"{batch_size} x {config.block_size} symbols"
     )
-    schedule = train.linear_to_zero(steps, min(10, steps - 1))
+    # Where a text is read many times, the best weights may not be the last.
+    often = steps * batch_size * config.block_size > 8 * len(corpus.train)
+    val = _questions(corpus, corpus.val, config)
+    warmup = min(10, 1 + steps // 20, steps - 1)
+    left = 1 - step / steps
     history = train.fit(
-        model, source, optimizers, steps, schedule=schedule, start=step,
+        model,
+        source,
+        optimizers,
+        steps,
+        schedule=train.linear_to_zero(steps, warmup),
+        start=step,
+        seconds=seconds * left if seconds and left else None,
+        val=val if often else None,
+        eval_every=max(1, steps // 8) if often else None,
         world=world,
     )
-    done = step + len(history.losses)
-    note = _note(config, corpus, steps, batch_size)
-    if world.first:
-        train.save(args.out, model, optimizers, source, step=done, note=note)
-    val = train.evaluate(
-        model, *data.chunks(corpus.val, block_size), world=world
+    note = _note(
+        config, corpus, steps=steps, batch_size=batch_size, seconds=seconds
     )
-    say(f"validation loss {val:.3f} nats per symbol, the whole split")
+    if history.best and not history.interrupted:
+        model.load_state_dict(history.best_state)
+    if world.first:
+        train.save(
+            args.out, model, optimizers, source, step=history.done, note=note
+        )
+    loss = train.evaluate(model, *val, world=world)
+    say(f"validation loss {loss:.3f} nats per symbol, the whole split")
+    if args.counts and world.first:
+        say(_with_counts(model, corpus, config))
     if history.interrupted:
-        say(f"{done} of {steps} steps; --resume goes on from there")
+        say(f"{history.done} of {steps} steps; --resume goes on from there")
     say(f"saved {args.out}")
     if args.plot and history.losses and world.first:
         _plot(history.losses, args.plot)
     world.stop()
+
+
+def _with_counts(model, corpus, config) -> str:
+    """How good the model is together with a table of n-grams.
+
+    The weight of the table is found on the test split, the loss is that of
+    the validation split: neither has seen what it is judged by.
+    """
+    order = min(7, int(63 / math.log2(len(corpus.vocab))))
+    table = KneserNey(order, len(corpus.vocab))
+    table.fit(corpus.train, corpus.boundary)
+    pairs = []
+    for ids in (corpus.test, corpus.val):
+        x, y = _questions(corpus, ids, config)
+        net = train.losses(model, x, y)
+        pairs.append((net, table.losses(ids)[: len(net)]))
+    weight = scaling.best_weight(*pairs[0])
+    mixed = scaling.mix(*pairs[1], weight).mean()
+    return (
+        f"with {order}-gram counts mixed in (weight {weight:.2f}): "
+        f"{mixed:.3f}; the counts alone {pairs[1][1].mean():.3f}"
+    )
 
 
 def _say_nothing(text: str) -> None:

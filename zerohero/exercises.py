@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+RTOL = 1e-3
+
 
 def check(
     answer,
     test,
     hint: str = "",
     *,
-    rtol: float = 1e-3,
+    rtol: float | None = None,
     atol: float = 1e-4,
 ) -> bool:
     """Say in one line whether `answer` is right, and return that.
@@ -23,8 +25,9 @@ def check(
     answer: a value, function or class; `...`, None, a function that returns
     one of them and a class with an empty method are not answered yet.
     test: the expected value (a number or tensor passes within tolerance,
-    abs(answer - test) <= atol + rtol * abs(test)), or a function that takes
-    the answer and raises AssertionError("why it is wrong").
+    abs(answer - test) <= atol + rtol * abs(test); rtol is 1e-3, but 0 for
+    a whole number), or a function that takes the answer and raises
+    AssertionError("why it is wrong").
     hint: printed with a wrong answer.
     Whatever the answer does, check itself does not raise.
 
@@ -109,7 +112,7 @@ def _has_stub(cls: type) -> bool:
     return False
 
 
-def _differs(answer, test, rtol: float, atol: float) -> str:
+def _differs(answer, test, rtol: float | None, atol: float) -> str:
     """Return "" if the answer is the expected value, else the reason."""
     if isinstance(test, (np.ndarray, np.generic)):
         test = torch.as_tensor(test)
@@ -130,6 +133,8 @@ def _differs(answer, test, rtol: float, atol: float) -> str:
     if isinstance(test, (int, float)) and isinstance(answer, (int, float)):
         if answer == test or (math.isnan(answer) and math.isnan(test)):
             return ""
+        if rtol is None:  # a count is right or wrong, however large
+            rtol = 0.0 if isinstance(test, int) else RTOL
         limit = atol + rtol * abs(test)
         close = math.isfinite(test) and abs(answer - test) <= limit
         return "" if close else wrong
@@ -139,7 +144,7 @@ def _differs(answer, test, rtol: float, atol: float) -> str:
         return wrong
 
 
-def _tensor_differs(answer, test: Tensor, rtol: float, atol: float) -> str:
+def _tensor_differs(answer, test: Tensor, rtol, atol: float) -> str:
     try:
         answer = torch.as_tensor(answer).detach()
     except Exception:
@@ -151,7 +156,7 @@ def _tensor_differs(answer, test: Tensor, rtol: float, atol: float) -> str:
         torch.testing.assert_close(
             answer.double(),
             test.detach().double(),
-            rtol=rtol,
+            rtol=RTOL if rtol is None else rtol,
             atol=atol,
             equal_nan=True,
         )

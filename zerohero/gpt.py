@@ -424,6 +424,40 @@ def fast_config(vocab_size: int, block_size: int = 64, **changes
     return GPTConfig(vocab_size, block_size, **{**settings, **changes})
 
 
+def plan(text: int, reads: float, names: bool = False) -> dict:
+    """Sizes for a run that reads `reads` symbols of a text of `text`.
+
+    Short runs take small steps often; longer ones afford a longer context
+    and a larger batch, which also keeps the processor busier.  A text that
+    is read many times over would be learned by heart: dropout.
+
+    Args:
+        text: symbols of the training split.
+        reads: symbols that the whole run can read.
+        names: whether it is a list of names (a smaller model will do).
+
+    Returns:
+        block_size, batch_size, n_layer, n_head, n_embd and dropout.
+    """
+    sizes = {"block_size": 64, "batch_size": 16, "n_layer": 4, "n_head": 4,
+             "n_embd": 128, "dropout": 0.0}
+    if names:
+        sizes.update(block_size=32, batch_size=48, n_embd=64)
+    elif reads > 4e5:
+        sizes.update(block_size=128)
+        if reads > 2.5e6:
+            sizes.update(batch_size=32)
+    for passes, dropout in ((6, 0.1), (15, 0.2)):
+        if reads > passes * text:
+            sizes["dropout"] = dropout
+    fits = text // sizes["block_size"] - 1
+    while fits < sizes["batch_size"] and sizes["block_size"] > 8:
+        sizes["block_size"] //= 2  # a short text has few pieces
+        fits = text // sizes["block_size"] - 1
+    sizes["batch_size"] = max(1, min(sizes["batch_size"], fits))
+    return sizes
+
+
 def fast_optimizers(model: GPT, *, muon_lr: float = 0.02, lr: float = 0.02,
                     embed_lr: float = 0.02) -> list:
     """Muon for the matrices inside the blocks, AdamW for all else."""

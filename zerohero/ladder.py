@@ -205,3 +205,26 @@ def load() -> list[dict]:
             "run `make book` first"
         )
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def recorded(model: str, corpus: str) -> list[float]:
+    """Validation losses of a run that is too long to repeat in a chapter.
+
+    ``benchmarks/spread.py`` trains it with several seeds, once, and keeps
+    losses, date, machine and versions in ``benchmarks/spread.json``; the
+    chapter asserts that its own run lies among them.
+
+    Raises:
+        ValueError: no such run was recorded.
+    """
+    path = Path(__file__).parent.parent / "benchmarks" / "spread.json"
+    runs = {}
+    if path.is_file():
+        runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
+    name = f"{model} on {corpus}"
+    if name not in runs:
+        raise ValueError(
+            f"no run {name!r} in {path}: add it to benchmarks/spread.py and "
+            "run that"
+        )
+    return list(runs[name]["val"])

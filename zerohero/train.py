@@ -381,6 +381,30 @@ def evaluate(model, x: Tensor, y: Tensor, batch_size: int = 8192,
     return total / count
 
 
+def losses(model, x: Tensor, y: Tensor, batch_size: int = 8192) -> Tensor:
+    """Loss in nats of each target that counts, in reading order.
+
+    Their mean is ``evaluate(model, x, y)``, whose arguments these are.
+
+    Returns:
+        (M,), M = number of targets that are not -1.
+    """
+    _positive("batch_size", batch_size)
+    rows = max(1, batch_size // (y.shape[1] if y.dim() > 1 else 1))
+    where, was, parts = _where(model), getattr(model, "training", None), []
+    if was:
+        model.eval()
+    try:
+        with torch.no_grad():
+            for xb, yb in zip(x.split(rows), y.split(rows), strict=True):
+                each = _loss(model(xb.to(where)), yb.to(where), "none").cpu()
+                parts.append(each[yb.flatten() != IGNORE])
+    finally:
+        if was:
+            model.train()
+    return torch.cat(parts)
+
+
 # -------------------------------------------------------------------- fit
 @dataclass
 class History:

@@ -425,8 +425,9 @@ def influence(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 class RNNCell(Module):
     """``h' = tanh(W_ih @ x + b_ih + W_hh @ h + b_hh)``.
 
-    input (B, input_size), hx (B, hidden_size) -> (B, hidden_size). Twin of
-    torch.nn.RNNCell: all numbers start uniform within 1 / sqrt(hidden_size).
+    input (B, input_size), hx (B, hidden_size) -> (B, hidden_size), or
+    without B; no hx is zeros. Twin of torch.nn.RNNCell but for its
+    ``nonlinearity``: all numbers start uniform within 1 / sqrt(hidden_size).
     Raises ValueError, with the shapes, if they do not fit.
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.RNNCell.html
     """
@@ -437,7 +438,10 @@ class RNNCell(Module):
         self,
         input_size: int,
         hidden_size: int,
+        bias: bool = True,
         *,
+        device=None,
+        dtype=None,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
@@ -446,18 +450,22 @@ class RNNCell(Module):
         bound, rows = hidden_size**-0.5, self.gates * hidden_size
 
         def draw(*shape):
-            t = torch.empty(*shape)
+            t = torch.empty(*shape, device=device, dtype=dtype)
             return Parameter(t.uniform_(-bound, bound, generator=generator))
 
         self.weight_ih = draw(rows, input_size)
         self.weight_hh = draw(rows, hidden_size)
-        self.bias_ih, self.bias_hh = draw(rows), draw(rows)
+        for name in ("bias_ih", "bias_hh"):
+            self.register_parameter(name, draw(rows) if bias else None)
 
-    def forward(self, input: Tensor, hx: Tensor) -> Tensor:
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """input (B, input_size), hx (B, hidden_size) -> the new state."""
-        want = [(len(input), self.input_size), (len(input), self.hidden_size)]
+        B = input.shape[:-1]  # () or (B,)
+        if hx is None:
+            hx = input.new_zeros(*B, self.hidden_size)
+        want = [(*B, self.input_size), (*B, self.hidden_size)]
         got = [tuple(input.shape), tuple(hx.shape)]
-        if got != want:
+        if got != want or len(B) > 1:
             raise ValueError(f"input and hx are {got}, must be {want}")
         a = F.linear(input, self.weight_ih, self.bias_ih)
         b = F.linear(hx, self.weight_hh, self.bias_hh)
@@ -466,6 +474,10 @@ class RNNCell(Module):
     def update(self, a: Tensor, b: Tensor, hx: Tensor) -> Tensor:
         """The new state from what input and state say, each (B, gates H)."""
         return torch.tanh(a + b)
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.hidden_size}" + (
+            ", bias=False" if self.bias_ih is None else "")
 
 
 class GRUCell(RNNCell):
@@ -482,8 +494,8 @@ class GRUCell(RNNCell):
 
     def update(self, a: Tensor, b: Tensor, hx: Tensor) -> Tensor:
         """The new state from what input and state say, each (B, 3 H)."""
-        ar, az, an = a.chunk(3, dim=1)
-        br, bz, bn = b.chunk(3, dim=1)
+        ar, az, an = a.chunk(3, dim=-1)
+        br, bz, bn = b.chunk(3, dim=-1)
         r, z = torch.sigmoid(ar + br), torch.sigmoid(az + bz)
         n = torch.tanh(an + r * bn)
         return (1 - z) * n + z * hx

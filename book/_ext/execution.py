@@ -38,6 +38,9 @@ MEMORY_MB = 800
 #: time for each thread; two chapters that share a physical core take nearly
 #: twice as much of it as one alone.
 BUDGET_SLACK = 2.5
+#: Kernels at work, and whether the build is being given up.
+RUNNING: set = set()
+INTERRUPTED = threading.Event()
 
 
 @dataclass
@@ -196,6 +199,7 @@ def execute(chapter: Chapter, threads: int, environ: dict) -> None:
     )
     watch = _Watch(client)
     watch.start()
+    RUNNING.add(client)
     start = time.perf_counter()
     env = {**os.environ, **environ, "OMP_NUM_THREADS": str(threads)}
     # glibc would keep what training has freed, up to hundreds of megabytes
@@ -213,6 +217,7 @@ def execute(chapter: Chapter, threads: int, environ: dict) -> None:
     except RuntimeError as error:
         chapter.problems.append((1, f"the kernel failed: {error}"))
     finally:
+        RUNNING.discard(client)
         watch.done.set()
         watch.join()
     seconds = time.perf_counter() - start
@@ -273,9 +278,20 @@ def _output_problems(chapter: Chapter):
 
 def jobs() -> int:
     """How many chapters to run side by side."""
-    return int(os.environ.get("ZEROHERO_JOBS", "0")) or min(
-        4, os.cpu_count() or 1
-    )
+    return int(os.environ.get("ZEROHERO_JOBS", "0")) or min(4, cores())
+
+
+def cores(root: str = "/sys/fs/cgroup") -> int:
+    """Cores that this process may use: its own, or a container's quota."""
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:  # not every system has it
+        count = os.cpu_count() or 1
+    try:
+        quota, period = Path(root, "cpu.max").read_text().split()
+        return max(1, min(count, int(quota) // int(period)))
+    except (OSError, ValueError):  # no container, or "max": no quota
+        return count
 
 
 def execute_all(chapters: list[Chapter], cache_path: str, say) -> None:
@@ -296,6 +312,8 @@ def execute_all(chapters: list[Chapter], cache_path: str, say) -> None:
         with lock:
             say(f"executing {name} ...")
         execute(chapter, threads, environ)
+        if INTERRUPTED.is_set():
+            return
         with lock:
             left[0] -= 1
             say(
@@ -311,11 +329,31 @@ def execute_all(chapters: list[Chapter], cache_path: str, say) -> None:
     wide = [c for c in chapters if c.settings.get("threads", 1) > 1]
     narrow = [c for c in chapters if c not in wide]
     narrow.sort(key=lambda c: -c.settings.get("budget", 10))
-    if narrow:
-        with ThreadPoolExecutor(width) as pool:
-            list(pool.map(lambda c: one(c, 1), narrow))
-    for chapter in wide:
-        one(chapter, max(1, min(os.cpu_count() or 1, 4)))
+    _side_by_side([(one, c, 1) for c in narrow], width)
+    _side_by_side([(one, c, min(cores(), 4)) for c in wide], 1)
+
+
+def _side_by_side(tasks: list[tuple], width: int) -> None:
+    """Run all; when interrupted, end the kernels instead of waiting."""
+    pool = ThreadPoolExecutor(width)
+    try:
+        for future in [pool.submit(*task) for task in tasks]:
+            future.result()
+    except BaseException:
+        INTERRUPTED.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        for client in list(RUNNING):
+            _kill(client)
+        raise
+    finally:
+        pool.shutdown()
+
+
+def _kill(client) -> None:
+    try:
+        psutil.Process(client.km.provisioner.process.pid).kill()
+    except (AttributeError, psutil.Error):  # not begun, or over
+        pass
 
 
 def store(chapter: Chapter, cache_path: str) -> None:

@@ -41,7 +41,7 @@ from zerohero import data
 data.prepare()
 '''
 SPECIAL = re.compile(r"([\\*_`\[\]<$#|])")
-GLUE_IMPORT = re.compile(r"^from [\w.]+ import glue\n?", re.M)
+DOWNLOAD = "download-notebook-button"  # the theme's name for it
 
 
 def without_glue(code: str) -> str:
@@ -159,7 +159,8 @@ class Writer:
         elif node.get("nb_element") == "cell_code_output":
             pass
         elif isinstance(node, nodes.title):
-            say(f"{'#' * max(1, depth)} {self._section(node)}{self.line(node)}")
+            marks = "#" * max(1, depth)
+            say(f"{marks} {self._section(node)}{self.line(node)}")
         elif isinstance(node, nodes.Invisible | nodes.target):
             pass
         elif type(node).__name__.startswith("exercise"):
@@ -471,13 +472,13 @@ def add_to_page(app: Sphinx, pagename, templatename, context, doctree):
     if ours is None:
         context["header_buttons"].remove(rocket)
         downloads[:] = [
-            b for b in downloads if b.get("label") != "download-notebook-button"
+            b for b in downloads if b.get("label") != DOWNLOAD
         ]
         return
     rocket["buttons"][:] = launch.buttons(launch.place(), pagename)
     where = f"{launch.NOTEBOOK_FOLDER}/{ours.name}"
     for button in downloads:
-        if button.get("label") == "download-notebook-button":
+        if button.get("label") == DOWNLOAD:
             button["url"] = context["pathto"](where, 1)
 
 

@@ -9,7 +9,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+import yaml
 from execution import CELL, OPTIONS
+
+#: What a cell's tags may say: how it is shown, never that it may fail.
+TAGS = {"hide-input", "remove-input", "remove-output", "plate"}
+MYSTNB = {"image", "figure"}
+#: A cell that calls one of these (and defines nothing) shows a figure.
+DRAWS = re.compile(
+    r"\A(?!.*\bdef )"
+    r".*(\bplots\.(?!use_style|COLORS)\w+\(|\bcanvas\(|\bplt\.subplots\()",
+    re.S,
+)
+NOTEBOOK = {
+    "jupytext": {
+        "text_representation": {"extension": ".md", "format_name": "myst"}
+    },
+    "kernelspec": {
+        "display_name": "Python 3",
+        "language": "python",
+        "name": "python3",
+    },
+}
 
 UNITS = (
     "nats|bits|ms|milliseconds?|seconds?|minutes?|hours?|KB|MB|GB|kB|"
@@ -105,7 +126,55 @@ def long_lines(text: str) -> Iterator[tuple[int, str]]:
                 yield first + i, f"code line of {len(line)} columns (max 79)"
 
 
-RULES = [typed_numbers, figure_alts, long_lines]
+def options(cell: re.Match) -> dict:
+    """The options of a code cell, from either of their two forms."""
+    head = OPTIONS.match(cell["body"])
+    if not head:
+        return {}
+    if head[0].startswith("---"):
+        return yaml.safe_load(head[0].strip().strip("-")) or {}
+    lines = (line[1:] for line in head[0].strip().split("\n"))
+    return yaml.safe_load("\n".join(lines)) or {}
+
+
+def cell_options(text: str) -> Iterator[tuple[int, str]]:
+    """Tags that keep a cell from running, figures without a finding."""
+    for cell in CELL.finditer(text):
+        line = text.count("\n", 0, cell.start()) + 1
+        try:
+            given = options(cell)
+            tags, mystnb = given.get("tags", []), given.get("mystnb", {})
+            alt = mystnb.get("image", {}).get("alt", "")
+        except (yaml.YAMLError, AttributeError) as error:
+            yield line, f"options that cannot be read: {error}"
+            continue
+        for tag in set(tags) - TAGS:
+            yield line, f"tag {tag!r}: every cell runs, and runs without error"
+        for key in {*given} - {"tags", "mystnb"} | {*mystnb} - MYSTNB:
+            yield line, f"unknown option {key!r} of a cell"
+        drawn = "figure" in mystnb or "image" in mystnb or (
+            DRAWS.search(cell["body"]) and "remove-output" not in tags)
+        if drawn and len(str(alt).split()) < 4:
+            yield line, "figure without an alt text that says much"
+
+
+def front_matter(text: str) -> Iterator[tuple[int, str]]:
+    """A page with cells is a notebook that is executed like all others."""
+    if not CELL.search(text):
+        return
+    try:
+        head = yaml.safe_load(text.split("---\n")[1])
+    except (IndexError, yaml.YAMLError):
+        head = None
+    head = head if isinstance(head, dict) else {}
+    own = head.pop("zerobook", {})
+    if head != NOTEBOOK:
+        yield 1, f"the front matter of a page with cells must be {NOTEBOOK}"
+    if own and {*own} - {"budget", "threads", "after"}:
+        yield 1, f"unknown setting for the build in {own}"
+
+
+RULES = [typed_numbers, figure_alts, long_lines, cell_options, front_matter]
 
 
 def check(text: str) -> list[tuple[int, str]]:

@@ -35,6 +35,10 @@ PYTHON = SCRIPTS / ("python.exe" if os.name == "nt" else "python")
 VENDOR = ROOT / "book" / "_vendor"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 EXTRAS = ("book", "lab", "test")
+WAY_OUT = (
+    "[setup] Nothing half-made is kept: mend the cause (network? "
+    "disk space? `df -h .`) and run the same command again."
+)
 
 
 def say(text: str) -> None:
@@ -47,8 +51,7 @@ def run(*command: str | os.PathLike, **kwargs) -> None:
         shown = " ".join(os.fspath(c) for c in command)
         sys.exit(
             f"[setup] failed with exit code {done.returncode}: {shown}\n"
-            "[setup] Nothing half-made is kept: mend the cause (network? "
-            "disk space? `df -h .`) and run the same command again."
+            f"{WAY_OUT}"
         )
 
 
@@ -71,10 +74,24 @@ def stamp(name: str, *inputs: str) -> tuple[Path, str]:
     return VENV / f".zerohero-{name}", digest
 
 
+def create() -> None:
+    """The virtual environment, whole or not at all."""
+    say(f"creating {VENV}")
+    try:
+        venv.create(VENV, with_pip=True, clear=VENV.exists())
+    except BaseException as error:
+        shutil.rmtree(VENV, ignore_errors=True)
+        if isinstance(error, subprocess.CalledProcessError):
+            error = "on Debian: `apt-get install python3-venv`, if that lacks"
+        elif not isinstance(error, OSError):
+            raise
+        sys.exit(f"[setup] {VENV} cannot be made ({error})\n{WAY_OUT}")
+
+
 def install(extras: list[str]) -> None:
     files = [ROOT / "pyproject.toml", ROOT / "constraints.txt"]
     path, digest = stamp(
-        "installed", *[f.read_text() for f in files], sys.version, str(ROOT)
+        "installed", *[f.read_text("utf-8") for f in files], sys.version, str(ROOT)
     )
     done = json.loads(path.read_text()) if path.is_file() else {}
     have = done.get("extras", []) if done.get("digest") == digest else []
@@ -82,13 +99,12 @@ def install(extras: list[str]) -> None:
         return
     extras = sorted({*extras, *have})
     if not PYTHON.exists():
-        say(f"creating {VENV}")
-        venv.create(VENV, with_pip=True, clear=VENV.exists())
+        create()
     pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "install"]
     index = torch_index()
     pinned = [
         line.strip()
-        for line in files[1].read_text().splitlines()
+        for line in files[1].read_text("utf-8").splitlines()
         if line.startswith("torch==")
     ]
     pinned = pinned or ["torch"]
@@ -157,4 +173,7 @@ def main(extras: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.exit("[setup] interrupted: the same command goes on from here")

@@ -111,7 +111,14 @@ def _run(app: Sphinx, chapters, cache_path: str) -> None:
     stale = [
         c for c in chapters if not execution.look_up(c, cache_path)
     ]
-    execution.execute_all(stale, cache_path, _say)
+    try:
+        execution.execute_all(stale, cache_path, _say)
+    except KeyboardInterrupt:
+        _say(
+            "interrupted: chapters that were finished are kept; the same "
+            "command goes on with the others"
+        )
+        raise
     for chapter in stale:
         for line, problem in chapter.problems:
             logger.warning(

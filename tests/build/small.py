@@ -50,7 +50,10 @@ parts:
       - file: book/two
 """
 ONE = "print(6 * 7)"
-TWO = 'from zerohero import shakespeare\nprint("plays:", len(shakespeare.PLAYS))'
+TWO = """\
+from zerohero import shakespeare
+
+print("plays:", len(shakespeare.PLAYS))"""
 
 
 def project(folder: Path) -> Path:

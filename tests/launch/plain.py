@@ -29,8 +29,9 @@ STEMS = ("tensors", "bigrams", "embeddings")
 
 sys.path[:0] = [str(ROOT / "book" / "_ext"), str(Path(__file__).parent)]
 
-import binder  # noqa: E402
 import setup_env  # noqa: E402
+
+import binder  # noqa: E402
 
 
 def environment(place: Path, env: Path) -> dict[str, str]:

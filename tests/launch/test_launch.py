@@ -92,13 +92,11 @@ def test_launch_buttons_name_what_exists(name):
 def test_every_link_home_comes_from_the_one_setting():
     """No page, notebook or picture card names another repository or site."""
     owner = HERE.slug.split("/")[0].lower()
-    seen = set()
+    hosts, seen = "github.com|github.io|mybinder.org|codespaces", set()
     for path in [*SITE.glob("book/*.html"), *SITE.glob("notebooks/*.ipynb")]:
         text = path.read_text(encoding="utf-8").replace("\\n", " ")
-        for host in ("github.com", "github.io", "mybinder.org", "codespaces"):
-            for found in re.findall(rf"https://[\w.-]*{host}[^\s\"'<>)]*", text):
-                if owner in found.lower():
-                    seen.add(found)
+        found = re.findall(rf"https://[\w.-]*(?:{hosts})[^\s\"'<>)]*", text)
+        seen |= {x for x in found if owner in x.lower()}
     known = (HERE.url, HERE.site, "https://mybinder.org/v2/gh/" + HERE.slug,
              HERE.codespaces().split("?")[0])
     strange = [x for x in seen if not x.startswith(known)]
