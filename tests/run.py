@@ -66,7 +66,8 @@ def chapter_coverage(stems: list[str]) -> int:
         settings = Path(place) / "coveragerc"
         settings.write_text(
             "[run]\nsource = zerohero\nparallel = true\nsigterm = true\n"
-            f"patch = subprocess\ndata_file = {place}/coverage\n",
+            "patch = subprocess\ndisable_warnings = no-data-collected\n"
+            f"data_file = {place}/coverage\n",
             encoding="utf-8",
         )
         tool = [sys.executable, "-m", "coverage"]

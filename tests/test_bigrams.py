@@ -152,6 +152,17 @@ def test_kneser_ney_guesses_every_symbol_but_the_first(order):
             close(rows[i].exp(), model.probs(ids[: i + 1]))
 
 
+@pytest.mark.parametrize("make", [NGram, KneserNey])
+def test_running_text_begins_with_a_context_of_the_text(make):
+    model = make(3, V_TEXT).fit(TEXT)
+    pairs = list(zip(TEXT[:-2].tolist(), TEXT[1:-1].tolist(), strict=True))
+    seen = [tuple(model._any_context((i + 0.5) / 200)) for i in range(200)]
+    for pair in set(pairs):
+        share = seen.count(pair) / 200
+        assert abs(share - pairs.count(pair) / len(pairs)) < 0.01
+    assert set(seen) == set(pairs)
+
+
 def test_order_one_is_the_unigram():
     share = torch.bincount(TEXT, minlength=V_TEXT) / len(TEXT)
     model = NGram(1, V_TEXT, alpha=0).fit(TEXT)

@@ -133,6 +133,10 @@ def test_code_cells_are_linted(tmp_path):
         "There are 228146 pairs in it.",
         "A model of 729 parameters does it.",
         "It needs 200 MB of memory.",
+        "| bigram | 2.45 | 729 |",
+        "  * - 32,033",
+        "## A loss of 2.45",
+        ":::{tip} It is 2.45.",
     ],
 )
 def test_a_typed_number_is_found(line):

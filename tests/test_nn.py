@@ -293,8 +293,11 @@ def test_inplace_writes_into_its_input(name):
     x = torch.randn(50, generator=generator())
     before = x.clone()
     assert layer(x) is x and not torch.equal(x, before)
+    again = before.clone()
+    out = getattr(nn, name)()(again)
+    assert torch.equal(again, before)  # by default nothing is overwritten
     if name != "Dropout":
-        assert_close(x, getattr(nn, name)()(before))
+        assert_close(x, out)
 
 
 def test_embedding_picks_rows_and_leaves_the_padding_alone():
@@ -640,14 +643,17 @@ def test_attributes_sort_themselves_and_can_be_replaced():
     for name in "abd":
         with pytest.raises(TypeError, match=name):
             setattr(m, name, "text")
-    m.c = Parameter(torch.ones(1))  # from plain to parameter
+    m.c = Parameter(torch.zeros(1))  # from plain to parameter
     assert [k for k, _ in m.named_parameters()] == ["a", "c"]
+    assert m.c is m._parameters["c"]
     m.d = Parameter(torch.ones(1))  # from buffer to parameter
     assert not list(m.buffers()) and len(list(m.parameters())) == 3
     m.register_buffer("d", torch.ones(1), persistent=False)
     assert list(m.state_dict()) == ["a", "c"]
     m.register_buffer("d", torch.ones(1))
     assert list(m.state_dict()) == ["a", "c", "d"]
+    m.register_parameter("d", None)  # from buffer to a name kept free
+    assert m.d is None and not list(m.buffers())
 
 
 def test_registration_checks():
@@ -725,7 +731,7 @@ def test_sequential_is_a_row_of_functions():
     row[1] = nn.ReLU()
     assert isinstance(row[1], nn.ReLU) and len(row) == 3
     for i in (3, -4):
-        with pytest.raises(IndexError):
+        with pytest.raises(IndexError, match="container of 3"):
             row[i]
     assert nn.Sequential()(x) is x
 

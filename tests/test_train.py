@@ -435,6 +435,16 @@ def test_the_clock_rules_the_rest_of_a_run(monkeypatch, capsys):
     assert lines[-1].startswith("100% of the time, step 8")
 
 
+def test_processes_agree_on_the_time():
+    class Two:  # the other one has spent 0.75 of its time
+        size = 2
+
+        def sum(self, share):
+            return share + 0.75
+    assert train._agree(0.25, Two()) == 0.5
+    assert train._agree(0.25, None) == 0.25
+
+
 def test_where_a_run_ended():
     model, optimizer, batches = start()
     assert train.fit(model, batches, optimizer, 7, log=False).done == 7

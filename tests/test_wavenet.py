@@ -209,6 +209,8 @@ def test_causal_conv_by_hand_and_refusals():
     conv.load_state_dict({"weight": torch.tensor([[[10.0, 1.0]]])})
     y = conv(torch.tensor([[[1.0], [2.0], [3.0], [4.0]]]))
     assert y.flatten().tolist() == [1, 2, 13, 24]
+    assert CausalConv1d(1, 1).delays() == [1, 0]
+    assert CausalConv1d(1, 1, 3, 2).delays() == [4, 2, 0]
     with pytest.raises(ValueError, match="channels last"):
         conv(torch.zeros(2, 1, 4))
     with pytest.raises(ValueError, match="dilation=0"):

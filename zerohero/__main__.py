@@ -299,8 +299,9 @@ def _with_counts(model, corpus, config) -> str:
     The weight of the table is found on the test split, the loss is that of
     the validation split: neither has seen what it is judged by.
     """
-    order = min(7, int(63 / math.log2(len(corpus.vocab))))
-    table = KneserNey(order, len(corpus.vocab))
+    size = max(2, len(corpus.vocab))
+    order = min(7, int(63 / math.log2(size)))  # what fits into 63 bits
+    table = KneserNey(order, size)
     table.fit(corpus.train, corpus.boundary)
     pairs = []
     for ids in (corpus.test, corpus.val):

@@ -15,8 +15,10 @@ if __name__ == "__main__":
     lab = [sys.executable, "-m", "jupyterlab", *sys.argv[1:]]
     start = "lab/tree/book/tensors.md"
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    # the tabs of other projects would come back in front of the chapter
+    env["JUPYTERLAB_WORKSPACES_DIR"] = str(share.parent / "workspaces")
     sys.exit(
         subprocess.run(
-            [*lab, f"--ServerApp.default_url=/{start}"], cwd=ROOT, env=env
+            [*lab, f"--LabApp.default_url=/{start}"], cwd=ROOT, env=env
         ).returncode
     )

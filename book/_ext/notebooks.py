@@ -100,7 +100,7 @@ class Writer:
         )
         self.cells: list = []
         self.open: list[str] = []
-        self.table = False
+        self.table = self.said = False
 
     # -------------------------------------------------------------- cells
     def _add(self, cell) -> None:
@@ -161,6 +161,13 @@ class Writer:
         elif isinstance(node, nodes.title):
             marks = "#" * max(1, depth)
             say(f"{marks} {self._section(node)}{self.line(node)}")
+            if depth == 1 and not self.said:
+                home = self.app.config.html_baseurl
+                say(
+                    f"*A page of [Zero-Hero]({home}), a textbook that runs: "
+                    f"[read it there]({self.page}).*"
+                )
+                self.said = True
         elif isinstance(node, nodes.Invisible | nodes.target):
             pass
         elif type(node).__name__.startswith("exercise"):
@@ -400,11 +407,7 @@ def convert(app: Sphinx, docname: str, doctree, executed):
     here = launch.place()
     writer = Writer(app, docname, executed)
     writer._add(
-        nbformat.v4.new_code_cell(SETUP.format(archive=here.archive()))
-    )
-    writer.open.append(
-        f"*A chapter of [Zero-Hero]({here.site}), a textbook that runs; "
-        f"[this chapter on the web]({writer.page}).*"
+        nbformat.v4.new_code_cell(SETUP.format(archive=here.archive()).rstrip())
     )
     for child in doctree.children:
         writer.block(child, 0)

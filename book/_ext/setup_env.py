@@ -90,9 +90,8 @@ def create() -> None:
 
 def install(extras: list[str]) -> None:
     files = [ROOT / "pyproject.toml", ROOT / "constraints.txt"]
-    path, digest = stamp(
-        "installed", *[f.read_text("utf-8") for f in files], sys.version, str(ROOT)
-    )
+    texts = [f.read_text("utf-8") for f in files]
+    path, digest = stamp("installed", *texts, sys.version, str(ROOT))
     done = json.loads(path.read_text()) if path.is_file() else {}
     have = done.get("extras", []) if done.get("digest") == digest else []
     if set(extras) <= set(have) and PYTHON.exists():

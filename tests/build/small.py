@@ -79,14 +79,15 @@ def write(folder: Path, stem: str, code: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def start(folder: Path, **options) -> subprocess.Popen:
-    """Begin a build in a process group of its own."""
+def start(folder: Path, *line: str, **options) -> subprocess.Popen:
+    """Begin a build (or `line`) in a process group of its own."""
+    line = line or tuple(BUILD)
     env = {**os.environ, "PYTHONPATH": str(folder), "ZEROHERO_JOBS": "1"}
     here = str(Path(sys.executable).parent)
     env["PATH"] = here + os.pathsep + env["PATH"]
-    command = shutil.which(BUILD[0], path=env["PATH"])
+    command = shutil.which(line[0], path=env["PATH"])
     return subprocess.Popen(
-        [command, *BUILD[1:]],
+        [command, *line[1:]],
         cwd=folder,
         env={**env, **options.pop("env", {})},
         stdout=subprocess.PIPE,
@@ -103,9 +104,9 @@ def log_of(process: subprocess.Popen) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", out)
 
 
-def build(folder: Path, **options) -> tuple[int, str]:
+def build(folder: Path, *line: str, **options) -> tuple[int, str]:
     """Build; return the exit code and the log."""
-    process = start(folder, **options)
+    process = start(folder, *line, **options)
     log = log_of(process)
     return process.returncode, log
 

@@ -5,6 +5,7 @@ or another Python is in tests/launch/hardships.py, weekly.
 """
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -63,6 +64,26 @@ def test_a_change_in_the_package_runs_what_imports_it(book):
     assert code == 0, log[-3000:]
     assert small.executed(log) == {"two"}
     assert "plays: 3" in page(book, "two")
+
+
+def test_plain_sphinx_builds_the_same_site(book):
+    """The way out, should Jupyter Book 1 no longer be kept."""
+    code, log = small.build(book, "jupyter-book", "config", "sphinx", ".")
+    assert code == 0, log[-3000:]
+    extension = os.pathsep.join([str(book), str(book / "book" / "_ext")])
+    code, log = small.build(
+        book, "sphinx-build", "-n", "-W", "--keep-going", "-d",
+        "_build/.doctrees-plain", ".", "_build/plain",
+        env={"PYTHONPATH": extension},
+    )  # fmt: skip
+    assert code == 0, log[-3000:]
+    assert small.executed(log) == set()
+    (book / "conf.py").unlink()
+    sums = re.compile(r"\?(v|digest)=\w+")  # of style sheets, by their age
+    for stem in ("one", "two"):
+        name = f"book/{stem}.html"
+        plain = (book / "_build" / "plain" / name).read_text("utf-8")
+        assert sums.sub("", plain) == sums.sub("", page(book, stem))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")

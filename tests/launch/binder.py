@@ -8,7 +8,9 @@ tracks: install `binder/requirements.txt` into a new virtual environment,
 run `postBuild`, start JupyterLab through `start`, on one core and with 2 GB
 of memory. Then each chapter is opened in Chromium through the path of its
 launch button and run to the end. Prints a table; fails if a chapter does
-not open as a notebook, a cell fails, or a kernel needs over 800 MB.
+not open as a notebook, a cell fails, or a kernel needs over 800 MB. Before
+that the Dockerfile that repo2docker would build is looked at, and after it
+`make lab` is tried with the same environment.
 """
 
 from __future__ import annotations
@@ -87,6 +89,44 @@ def install(folder: Path) -> float:
     return time.perf_counter() - start
 
 
+def dockerfile(place: Path) -> str:
+    """What mybinder.org would build: the slow layer before the sources."""
+    venv.create(place / "r2d", with_pip=True)
+    python = place / "r2d" / "bin" / "python"
+    listed = Path(__file__).with_name("requirements.txt")
+    pip = [python, "-m", "pip", "install", "--quiet", "-r", listed]
+    subprocess.run(pip, check=True, stderr=subprocess.DEVNULL)
+    tool = [python, "-m", "repo2docker", "--no-build", "--debug", ROOT]
+    told = subprocess.run(tool, capture_output=True, text=True, check=True)
+    text = told.stdout + told.stderr
+    runtime = (ROOT / "binder" / "runtime.txt").read_text("utf-8")
+    version = runtime.strip().removeprefix("python-")
+    order = [
+        f"py-2d{version.replace('.', '-2e')}",  # the base environment
+        "COPY --chown=0:0 src/binder/requirements.txt",
+        "pip install --no-cache-dir -r",
+        "COPY --chown=0:0 src/ ",
+        "RUN ./binder/postBuild",
+        "binder/start",
+    ]
+    at = [text.find(line) for line in order]
+    assert -1 not in at and at == sorted(at), list(zip(order, at, strict=True))
+    assert text.count("pip install") == 1, "the reader waits twice"
+    return f"Dockerfile: Python {version}, environment before the sources"
+
+
+def make_lab(book: Path, env: dict, folder: Path) -> dict:
+    """`make lab`: the first chapter opens by itself, as a notebook."""
+    command = [folder / "bin" / "python", "book/_ext/lab.py"]
+    server = reader.Lab(command, book, env)
+    try:
+        server.wait()
+        with reader.browser() as window:
+            return reader.run_chapter(server, window, "")
+    finally:
+        server.stop()
+
+
 def environment(folder: Path) -> dict[str, str]:
     """What a session on Binder has; nothing of this process's Python."""
     drop = ("PYTHONPATH", "VIRTUAL_ENV", "OMP_NUM_THREADS")
@@ -105,6 +145,8 @@ def main() -> int:
     rows = []
     with tempfile.TemporaryDirectory() as place:
         folder = (args.env or Path(place, "env")).absolute()
+        if not args.stems:
+            print(dockerfile(Path(place)))
         book = Path(place, "book")
         seconds = install(folder)
         size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
@@ -112,6 +154,7 @@ def main() -> int:
         checkout(book)
         env = environment(folder)
         env["JUPYTER_CONFIG_DIR"] = str(Path(place, "config"))
+        env["JUPYTERLAB_WORKSPACES_DIR"] = str(Path(place, "workspaces"))
         subprocess.run(["./binder/postBuild"], cwd=book, env=env, check=True)
         server = reader.Lab(
             ["./binder/start", "jupyter", "lab"],
@@ -134,6 +177,9 @@ def main() -> int:
                     report(stem, row)
         finally:
             server.stop()
+        if not args.stems:
+            rows.append(make_lab(book, env, folder))
+            report("make lab", rows[-1])
     bad = [r for r in rows if r["trouble"] or r["kernel_mb"] > KERNEL_MB]
     print(f"\n{len(rows) - len(bad)} of {len(rows)} chapters in order")
     return int(bool(bad))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import socket
 import subprocess
@@ -84,6 +83,8 @@ def _small(memory: int | None) -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     if memory:
+        import resource  # not on Windows
+
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
 
 
@@ -190,8 +191,7 @@ def run_chapter(
     context = window.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     start = time.perf_counter()
-    mark = "&" if "?" in path else "?"
-    page.goto(f"{lab.url}/{path}{mark}token={lab.token}&reset", timeout=60_000)
+    page.goto(f"{lab.url}/{path}?token={lab.token}", timeout=60_000)
     row: dict = {"path": path, "trouble": []}
     try:
         state = _until(

@@ -124,11 +124,10 @@ def test_a_fork_names_itself_once(monkeypatch):
     assert fork.archive().startswith("https://github.com/Ann/book/archive/")
 
 
-def test_the_settings_of_the_site_agree():
-    config = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
-    setting = config["repository"]
-    place = launch.Place(setting["url"], setting["branch"])
-    assert config["html"]["baseurl"] == place.site
+def test_the_sitemap_is_of_the_same_site():
+    text = (SITE / "sitemap.xml").read_text(encoding="utf-8")
+    places = re.findall(r"<loc>([^<]*)</loc>", text)
+    assert places and all(p.startswith(HERE.site) for p in places)
 
 
 def test_publishing_fills_the_branch_that_colab_reads():
@@ -174,8 +173,68 @@ def test_binder_starts_as_many_threads_as_it_has_cores(
         capture_output=True,
         text=True,
     )
-    assert told.stdout.strip() == f"{threads}|{ROOT}:x"
+    assert told.stdout.strip() == f"{threads}|{ROOT}:{ROOT}/binder:x"
     assert told.stderr == ""
+
+
+# ------------------------------------------------------------ Binder's Lab
+sys.path.insert(1, str(ROOT / "binder"))
+import for_lab  # noqa: E402
+import prose as lab_prose  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def for_binder(tmp_path_factory):
+    """The chapters as the image for Binder has them."""
+    folder = tmp_path_factory.mktemp("lab")
+    for path in (ROOT / "book").glob("*.[mb][di]*"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    for_lab.main(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_lab_runs_the_same_code(for_binder, name):
+    """Only `glue` comes from elsewhere: no book tools are installed."""
+    ours = (ROOT / f"{name}.md").read_text(encoding="utf-8")
+    theirs = (for_binder / f"{stem(name)}.md").read_text(encoding="utf-8")
+    assert "myst_nb" not in theirs
+    changed = [
+        (_, code.replace(for_lab.GLUE, "from prose import glue, glued\n"))
+        for _, code in execution.cells(ours)
+    ]
+    assert [c for _, c in changed] == [c for _, c in execution.cells(theirs)]
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_lab_shows_what_it_can_and_folds_the_rest(for_binder, name):
+    text = (for_binder / f"{stem(name)}.md").read_text(encoding="utf-8")
+    prose = execution.CELL.sub("", text)
+    bare = re.sub(r"``[^`]+``", "", prose)
+    assert not re.findall(r"\{(?:py:\w+|cite:\w|cost|glue:\w+|term)\}`", bare)
+    assert "-start}" not in prose and "-end}" not in prose
+    for page in re.findall(r"\]\((\w+\.md)\)", prose):
+        assert (for_binder / page).is_file(), page
+    solved = (ROOT / f"{name}.md").read_text("utf-8").count("{solution-start}")
+    assert prose.count("#### Solution: ") == solved
+    hidden = len(re.findall(r"^jupyter: \{source_hidden: true\}$", text, re.M))
+    assert hidden >= len(re.findall(r"tags: \[[^]]*hide-input", text)) > 0
+    asked = re.findall(r"\{eval\}`glued\(\"([^\"]+)\", \"([^\"]*)\"\)`", prose)
+    for _, form in asked:
+        format("x" if form.endswith("s") else 1, form)
+
+
+def test_numbers_of_the_session_go_into_the_prose():
+    lab_prose.glue("a-loss", 2.4567, display=False)
+    assert lab_prose.glued("a-loss", ".2f") == "2.46"
+    assert lab_prose.glued("unknown", ".2f") == "..."
+
+
+def test_citations_are_read():
+    bib = (ROOT / "book" / "references.bib").read_text(encoding="utf-8")
+    cited = for_lab.works(bib)
+    assert cited["bengio2003neural"] == ("Bengio et al.", "2003")
+    assert all(re.fullmatch(r"\d{4}", year) for _, year in cited.values())
 
 
 # -------------------------------------------------------------- notebooks
