@@ -27,7 +27,7 @@ EXERCISE = re.compile(
 SOLUTION = re.compile(
     r"^`{3,}\{solution-start\} *(?P<label>\S+)\n.*?^`{3,}\n", re.S | re.M
 )
-END = re.compile(r"^`{3,}\{(?:exercise|solution)-end\}\n`{3,}\n", re.M)
+END = re.compile(r"^`{3,}\{(exercise|solution)-end\}\n`{3,}(?:\n|\Z)", re.M)
 ROLE = re.compile(r"\{(?P<role>[\w:]+)\}`(?P<text>[^`]+)`")
 COSTS = re.compile(r"^- \*\*Costs\*\*:.*\n(?:  .*\n)*", re.M)
 FOLDED = '+++ {"jp-MarkdownHeadingCollapsed": true}\n'
@@ -101,6 +101,9 @@ class Page:
             if role == "cite:t":
                 return ", ".join(f"{n} ({y})" for n, y in told)
             return "(" + "; ".join(f"{n}, {y}" for n, y in told) + ")"
+        if role == "numref":
+            before = match.string[: match.start()].rstrip()
+            return "The figure" if before[-1:] in ("", ".") else "the figure"
         if role == "term":
             return f"[{title or target}](glossary.md)"
         if role == "glue:text":
@@ -112,7 +115,7 @@ class Page:
         """The text between two code cells."""
         text = COSTS.sub("", text)
         text = EXERCISE.sub(lambda m: f"#### Exercise: {m['title']}\n", text)
-        text = END.sub("", text)
+        text = END.sub(lambda m: "+++\n" * (m[1] == "solution"), text)
         return ROLE.sub(self.role, text)
 
     def write(self, text: str) -> str:

@@ -14,6 +14,8 @@ Weekly, because they are slow:
     python tests/run.py binder     every chapter in Binder's environment
     python tests/run.py notebooks  notebooks with nothing beside them
     python tests/run.py hardships  the build where it is hard to build
+    python tests/run.py lighthouse Lighthouse on every page of the built site
+    python tests/run.py axe        axe on every page in all four ways
 
 `make check` and `make test` set up the environment first.
 """
@@ -107,10 +109,21 @@ def hardships() -> int:
     return _run([sys.executable, "tests/launch/hardships.py"])
 
 
+def lighthouse() -> int:
+    return _run([sys.executable, "tests/browser/lighthouse.py"])
+
+
+def axe() -> int:
+    os.environ["ZEROHERO_AXE"] = "all"
+    return _run([*PYTEST, "tests/browser/test_site.py", "-k", "accessible"])
+
+
 STEPS = {
     "binder": [binder],
     "notebooks": [notebooks],
     "hardships": [hardships],
+    "lighthouse": [lighthouse],
+    "axe": [axe],
     "coverage": [coverage],
     "check": [ruff, spelling, unit],
     "all": [

@@ -76,8 +76,6 @@ def test_chapter_has_module_and_test(name):
     stem = name.rpartition("/")[2]
     if stem in ("learning", "embeddings"):  # their code lies in others
         return
-    if stem == "scaling":
-        stem = "generate"
     if stem == "initialization":
         stem = "diagnostics"
     assert (ROOT / "zerohero" / f"{stem}.py").is_file()

@@ -580,3 +580,29 @@ def test_convert():
     assert text.endswith("Farewell.\n\nSecond Man:\nHere.\n")
     with pytest.raises(ValueError, match="john: 'LADY Falco.*not in this"):
         shakespeare.convert({"john": "ACT I.\n"}, ("john",))
+
+
+def test_a_package_without_its_checkout_has_the_names(monkeypatch, tmp_path):
+    """What a notebook elsewhere installs: the names come along, and the
+    list of what to fetch for the plays; new files go to the user's cache."""
+    there = tmp_path / "corpora"
+    there.mkdir()
+    for name in ("names.txt", "requirements.txt"):
+        (there / name).write_bytes((data.CHECKOUT / name).read_bytes())
+    monkeypatch.delenv("ZEROHERO_DATA", raising=False)
+    monkeypatch.setattr(data.Path, "home", lambda: tmp_path / "home")
+    monkeypatch.setattr(data, "CHECKOUT", tmp_path / "none")
+    with pytest.raises(FileNotFoundError):
+        load("names")
+    monkeypatch.setattr(data, "INSTALLED", there)
+    assert load("names").raw[0] == "emma"
+    seen = []
+
+    def pip(command, **options):
+        seen.extend(command)
+        raise OSError("no pip here")
+
+    monkeypatch.setattr(data.subprocess, "run", pip)
+    with pytest.raises(OSError, match="no pip here"):
+        data.prepare()
+    assert seen[-1] == str(there / "requirements.txt")

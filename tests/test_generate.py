@@ -5,13 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers import generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from helpers import generator
 from torch.testing import assert_close
 
 from zerohero import generate as gen
-
 
 rows = st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=12).map(
     lambda r: torch.tensor([r]))

@@ -131,3 +131,16 @@ def test_importing_the_package_is_cheap():
     )
     done = run(sys.executable, "-c", code)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_installed_package_brings_what_a_notebook_needs():
+    """Every file that pyproject.toml packs beside the code is there."""
+    import tomllib
+
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    tools = tomllib.loads(text)["tool"]["setuptools"]
+    folder = ROOT / tools["package-dir"]["zerohero.corpora"]
+    packed = tools["package-data"]["zerohero.corpora"]
+    assert sorted(packed) == ["names.txt", "requirements.txt"]
+    assert all((folder / name).is_file() for name in packed)
+    assert "zerohero.corpora" in tools["packages"]

@@ -4,8 +4,9 @@
     python3 book/_ext/setup_env.py book test lab
 
 It creates ``.venv``, installs the pinned versions of ``constraints.txt``,
-fetches the stylesheet and fonts of KaTeX and prepares the corpora. A step
-whose inputs have not changed since it last succeeded is skipped.
+fetches KaTeX's stylesheet and fonts and the tools of the site, and prepares
+the corpora. A step whose inputs have not changed since it last succeeded is
+skipped.
 
 Environment:
     TORCH_INDEX   package index to take torch from. On Linux without an
@@ -153,6 +154,29 @@ def katex() -> None:
         fresh.rename(target)
 
 
+def site_tools() -> None:
+    """What makes the site small and searchable, as package-lock.json pins."""
+    source, target = ROOT / "book" / "_ext" / "tools", VENDOR / "tools"
+    names = ("package.json", "package-lock.json")
+    wanted = [(source / n).read_bytes() for n in names]
+    marker = target / "DONE"
+    digest = hashlib.sha256(b"".join(wanted)).hexdigest()
+    if marker.is_file() and marker.read_text() == digest:
+        return
+    say("fetching the tools of the site")
+    npm = SCRIPTS / ("npm.exe" if os.name == "nt" else "npm")
+    VENDOR.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=VENDOR) as half:
+        for name, content in zip(names, wanted, strict=True):
+            (Path(half) / name).write_bytes(content)
+        env = {**os.environ}
+        env["PATH"] = f"{SCRIPTS}{os.pathsep}{env['PATH']}"
+        run(npm, "ci", "--ignore-scripts", "--silent", cwd=half, env=env)
+        (Path(half) / "DONE").write_text(digest)
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(half, target, symlinks=True)
+
+
 def main(extras: list[str]) -> None:
     unknown = set(extras) - set(EXTRAS)
     if unknown or not extras:
@@ -168,6 +192,7 @@ def main(extras: list[str]) -> None:
     install(extras)
     if "book" in extras:
         katex()
+        site_tools()
     run(PYTHON, "-m", "zerohero.data")
 
 

