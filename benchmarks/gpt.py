@@ -138,7 +138,7 @@ def main() -> None:
         "--targets", type=float, nargs="*", default=[10, 20, 45, 60, 0],
         help="seconds of our runs; 0: as many as the reference took")
     args = parser.parse_args()
-    begin("GPT")
+    begin("GPT", args.processor)
     text = corpus(args.corpus, "tinyshakespeare", "shakespeare")
     print(f"{text.name}: {len(text.train):,} symbols to train on, "
           f"{len(text.val):,} to validate, {len(text.vocab)} different")

@@ -13,31 +13,18 @@ are exact, over the whole validation split.
 On the lectures' own names list if it is at hand, else on the book's.
 """
 
-import argparse
-import os
-import platform
 import time
 
 import torch
 import torch.nn.functional as F
+from race import arguments, begin, corpus
 
-from zerohero.data import load, windows
+from zerohero.data import windows
 from zerohero.optim import AdamW, Muon
 from zerohero.sequences import MLP, contexts, count_loss, fit_counts
-from zerohero.train import linear_to_zero, threads
+from zerohero.train import linear_to_zero
 
 STEPS = 200_000
-
-
-def corpus(name: str | None):
-    """The corpus asked for; by default the lectures' list, else ours."""
-    if name:
-        return load(name)
-    try:
-        return load("lecture-names")
-    except FileNotFoundError as error:
-        print(f"(lecture-names is not at hand: {str(error)[:70]}...)")
-        return load("names")
 
 
 def reference(x, y, val, steps: int, norm: bool, seed: int):
@@ -110,22 +97,13 @@ def ours(x, y, val, steps: int, muon_lr: float, seed: int):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--fraction", type=float, default=1.0,
-                        help="run only this part of the references' steps; "
-                        "their seconds are then extrapolated, and marked")
-    parser.add_argument("--corpus", help="names, lecture-names or a path")
-    parser.add_argument("--seeds", type=int, default=3,
-                        help="seeds of our recipe; the slowest time counts")
-    args = parser.parse_args()
-    torch.set_num_threads(threads())
-    data = corpus(args.corpus)
+    args = arguments(__doc__, ["lecture-names", "names"]).parse_args()
+    begin("MLP", args.processor)
+    data = corpus(args.corpus, "lecture-names", "names")
     x, y = windows(data.train, 3, data.boundary)
     val = windows(data.val, 3, data.boundary)
     print(f"{data.name}: {len(x):,} training windows, {len(val[0]):,} "
-          f"validation windows; torch {torch.__version__}, "
-          f"{torch.get_num_threads()} threads, {platform.machine()}, "
-          f"{os.cpu_count()} cores")
+          f"validation windows; of ours the slowest of {args.seeds} runs")
     steps = max(1, round(STEPS * args.fraction))
     torch.empty(7_900_000)  # the same memory habits for both sides
     ours(x, y, val, 5, 0.1, 0)  # warm up: imports, probes, threads

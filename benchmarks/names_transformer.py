@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--passes", type=float, nargs="*", default=[1, 2, 4],
                         help="how often our runs read all names")
     args = parser.parse_args()
-    begin("Transformer on names")
+    begin("Transformer on names", args.processor)
     names = corpus(args.corpus, "lecture-names", "names")
     V = len(names.vocab)
     longest = max(len(w) for s in ("train", "val") for w in names.words(s))

@@ -4,6 +4,7 @@ import argparse
 import datetime
 import os
 import platform
+import time
 from collections.abc import Callable
 
 import torch
@@ -23,6 +24,10 @@ def arguments(description: str, corpora: list[str]) -> argparse.ArgumentParser:
         help="run only this part of the reference's steps; its seconds are "
              "then extrapolated, and marked")
     parser.add_argument(
+        "--processor", action="store_true",
+        help="one thread, and the seconds that the processor gave to it: "
+             "for a machine that is busy with other things")
+    parser.add_argument(
         "--seeds", type=int, default=3,
         help="runs of ours; medians count")
     return parser
@@ -39,13 +44,17 @@ def corpus(name: str | None, first: str, then: str) -> data.Corpus:
         return data.load(then)
 
 
-def begin(name: str) -> None:
-    """Print where and with what the race is run."""
-    n = threads()
+def begin(name: str, processor: bool = False) -> None:
+    """Choose the clock; print where and with what the race is run."""
+    n, clock = threads(), "wall clock"
+    form = str(number_format()).removeprefix("torch.")
+    if processor:  # everything here and in zerohero.train looks at this one
+        torch.set_num_threads(1)
+        time.perf_counter = time.process_time
+        n, clock = 1, "seconds of the processor"
     print(f"{name}: {datetime.date.today()}, {platform.machine()}, "
-          f"{os.cpu_count()} cores, {n} threads, torch {torch.__version__}, "
-          f"ours in {str(number_format()).removeprefix('torch.')}",
-          flush=True)
+          f"{os.cpu_count()} cores, {n} threads, {clock}, torch "
+          f"{torch.__version__}, ours in {form}", flush=True)
 
 
 class Table:

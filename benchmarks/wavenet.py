@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="*", default=[300, 400],
                         help="steps of our runs")
     args = parser.parse_args()
-    begin("WaveNet")
+    begin("WaveNet", args.processor)
     data = corpus(args.corpus, "lecture-names", "names")
     V = len(data.vocab)
     x, y = windows(data.train, T, data.boundary)

@@ -378,3 +378,13 @@ def test_page_keeps_to_portable_directives(name):
 )
 def test_an_unportable_directive_is_found(line):
     assert [n for n, _ in unportable(f"# T\n\n{line}\n")] == [3]
+
+
+@pytest.mark.parametrize(
+    ("text", "most"), [("100000 100000", 1), ("50000 100000", 1),
+                       ("max 100000", None), ("9900000 100000", None)]
+)
+def test_the_build_uses_no_more_cores_than_granted(tmp_path, text, most):
+    (tmp_path / "cpu.max").write_text(text + "\n")
+    every = execution.cores(str(tmp_path / "none"))
+    assert execution.cores(str(tmp_path)) == (most or every)

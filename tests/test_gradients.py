@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from zerohero import drawings
 from zerohero.gradients import (
     MLP,
     Layer,
@@ -376,6 +377,28 @@ def test_descent_goes_down():
             p.data -= 0.1 * p.grad
         losses.append(loss.data)
     assert losses[-1] < 0.2 * losses[0]
+
+
+@pytest.mark.parametrize("flags", [{}, {"slopes": False}, {"grads": False}])
+def test_draw_puts_every_box_right_of_what_it_is_made_from(flags, monkeypatch):
+    a, b, c = (Value(x, label=n) for x, n in ((1, "a"), (2, "b"), (3, "c")))
+    mid = a * b
+    out = (mid + c) * a + mid  # a and mid are used at two depths
+    boxes = []
+    monkeypatch.setattr(
+        drawings, "box",
+        lambda ax, x, y, w, h, text, **_: boxes.append((x, y, w, h)))
+    draw(out, **flags)
+    order = out.order()
+    place = dict(zip(order, boxes, strict=True))
+    for node in order:
+        x, y, w, h = place[node]
+        for parent in node.parents:
+            assert place[parent][0] + w < x
+        for other in order:  # and no two boxes overlap
+            x1, y1, *_ = place[other]
+            assert other is node or abs(x - x1) >= w or abs(y - y1) >= h
+    assert max(x for x, *_ in boxes) == place[out][0]
 
 
 def test_draw_shows_every_value():

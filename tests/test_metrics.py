@@ -106,6 +106,9 @@ def test_long_texts():
     sample = train[500:900] + "?" + train[-77:]
     assert len(longest_copy(sample, train)) == 400
     assert copied(sample, train) == pytest.approx(477 / 478)
+    twenty = "abcdefghijklmnopqrst"  # the default length
+    assert copied(twenty, twenty) == 1.0
+    assert copied(f"{twenty[1:]}!", twenty) == 0.0
 
 
 def test_board_holds_the_single_measures():

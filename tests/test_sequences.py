@@ -315,6 +315,7 @@ def test_fit_counts_reaches_the_table_it_can_represent():
 def test_fit_counts_errors():
     model, (x, y) = small(), examples()
     adam = Adam(model.parameters(), lr=0.1)
+    assert len(fit_counts(model, *contexts(x, y, 5), adam, 1).losses) == 1
     with pytest.raises(ValueError, match="steps=0"):
         fit_counts(model, *contexts(x, y, 5), adam, 0)
     with torch.no_grad():

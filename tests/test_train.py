@@ -101,6 +101,20 @@ def test_number_format_where_bfloat16_does_not_exist(monkeypatch):
     train.number_format.cache_clear()
 
 
+def test_the_probe_runs_on_one_thread(monkeypatch):
+    seen, before = [], torch.get_num_threads()
+    monkeypatch.setattr(train, "_fastest", lambda dtype, where: seen.append(
+        torch.get_num_threads()) or 1.0)
+    train.number_format.cache_clear()
+    try:
+        torch.set_num_threads(2)
+        train.number_format()
+        assert seen == [1, 1] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+        train.number_format.cache_clear()
+
+
 def test_the_probe_itself():
     train.number_format.cache_clear()
     assert train.number_format() in (torch.bfloat16, torch.float32)

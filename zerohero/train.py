@@ -81,7 +81,7 @@ def _fastest(dtype: torch.dtype, where: torch.device) -> float:
     x = torch.ones(512, 128, dtype=dtype, device=where)
     w = torch.ones(512, 128, dtype=dtype, device=where)
     best = math.inf
-    for _ in range(6):
+    for _ in range(10):
         start = time.perf_counter()
         F.linear(x, w).sum().item()
         best = min(best, time.perf_counter() - start)
@@ -94,14 +94,18 @@ def number_format() -> torch.dtype:
 
     A probe of a few milliseconds: bfloat16 only where one product is at
     least 1.3 times as fast in it (a processor with AVX-512 BF16 or AMX, a
-    GPU); elsewhere it can be far slower than float32.
+    GPU); elsewhere it can be far slower than float32.  On one thread: on a
+    busy machine several would measure how long they wait for each other.
     """
-    where = device()
+    where, threads_before = device(), torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
         half = _fastest(torch.bfloat16, where)
+        full = _fastest(torch.float32, where)
     except RuntimeError:  # a device that cannot do it at all
         return torch.float32
-    full = _fastest(torch.float32, where)
+    finally:
+        torch.set_num_threads(threads_before)
     return torch.bfloat16 if full > 1.3 * half else torch.float32
 
 

@@ -48,7 +48,7 @@ def bundle(out: Path, node: str, vendor: Path, extra_js: dict) -> None:
     asked = {"css": [], "js": []}
     if remembered.is_file():
         asked = json.loads(remembered.read_text(encoding="utf-8"))
-    for page, text in pages.items():
+    for text in pages.values():
         for kind, pattern in (("css", STYLE), ("js", SCRIPT)):
             for tag in pattern.findall(text):
                 name = _name(tag)
@@ -77,6 +77,8 @@ def bundle(out: Path, node: str, vendor: Path, extra_js: dict) -> None:
     if done.returncode:
         raise RuntimeError(f"bundling the site failed:\n{done.stderr}")
     fonts(target, pages.values())
+    for template in static.glob("*webpack-macros.html"):
+        template.unlink()  # the theme's own source, no page
     for page, text in pages.items():
         new = rewrite(text, page, out, target)
         if new != text:

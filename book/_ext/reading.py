@@ -29,6 +29,7 @@ ROOT = execution.ROOT
 SETUP = "python3 book/_ext/setup_env.py book"
 #: Words a minute, and visible lines of code a minute, of somebody who learns.
 WORDS, LINES = 220, 25
+GIVES = re.compile(r"^- \*\*Gives\*\*:(.*?)(?=^- |^:::)", re.M | re.S)
 GLOSSARY, API = "book/glossary", "book/api"
 
 
@@ -55,7 +56,7 @@ def chapters() -> dict[str, tuple[set[str], set[str]]]:
             continue
         code = [code for _, code in execution.cells(text)]
         used = set().union(*map(execution._imported, code))
-        line = re.search(r"^- \*\*Gives\*\*:(.*?)(?=^- |^:::)", text, re.M | re.S)
+        line = GIVES.search(text)
         given = re.findall(r"zerohero\.(\w+)", line[1]) if line else []
         found[f"book/{path.stem}"] = (
             {m for m in given if m in modules()},
@@ -115,6 +116,8 @@ def chapter_box(app: Sphinx, page: str) -> str:
     """The end of a chapter: the code it built and used, and its proof."""
     given, used = chapters()[page]
     rows = []
+    if not given:  # no chapter
+        return ""
     for label, chosen in (
         ("Built here", given),
         ("Used here", used - given),
@@ -215,7 +218,7 @@ def _built(app: Sphinx, page: str, module: str) -> str:
 
 
 def glossary(app: Sphinx) -> dict[str, tuple[str, str, list]]:
-    """Term -> (anchor, meaning as HTML, chapters that build it), made once for each build."""
+    """Term -> (anchor, meaning as HTML, chapters that build it)."""
     if hasattr(app, "zh_terms"):
         return app.zh_terms
     app.zh_terms = {}
@@ -265,7 +268,7 @@ def explain_terms(app: Sphinx, doctree, docname: str) -> None:
     pattern = re.compile(
         r"(?<![\w-])("
         + "|".join(map(re.escape, sorted(terms, key=len, reverse=True)))
-        + r")(s?)(?![\w-])",
+        + r")(s?)(?![\w-]|\s+norm\b)",
         re.I,
     )
     used = set()
@@ -397,7 +400,7 @@ def page_context(app: Sphinx, pagename, templatename, context, doctree):
         for module in modules():
             line = module_line(app, pagename, module)
             body = re.sub(
-                rf'(<section id="[^"]*\bzerohero-{module}\b[^"]*">.*?</h3>)',
+                rf'(<span id="api-{module}"></span>.*?</h3>)',
                 lambda m, line=line: m[1] + line,
                 body,
                 count=1,

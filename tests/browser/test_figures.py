@@ -11,7 +11,7 @@ from conftest import SITE
 PICTURES = sorted((SITE / "_images").glob("*.svg"))
 SVG = "{http://www.w3.org/2000/svg}"
 #: Backgrounds of the page: light, and the dark one that lies under figures.
-WHITE, NIGHT = (255, 255, 255), (0x14, 0x18, 0x1E)
+WHITE, NIGHT = (255, 255, 255), (18, 18, 18)
 #: Guides that say nothing by themselves.
 FAINT = {"#bbbbbb", "#cccccc", "#e6e6e6", "#ebebeb", "#ffffff"}
 

@@ -223,6 +223,21 @@ def test_chapter_module_and_test_link_to_each_other(stem):
     assert f"book/{stem}.html" in targets("book/api.html")
 
 
+def test_every_module_of_the_reference_tells_where_it_lives():
+    text = html("book/api.html")
+    source = (ROOT / "book" / "api.md").read_text(encoding="utf-8")
+    modules = re.findall(r"automodule:: zerohero\.(\w+)", source)
+    lines = re.findall(
+        r'<span id="api-(\w+)"></span>(?:(?!<span id="api-).)*?</h3>'
+        r'<p class="zh-where">(.*?)</p>', text, re.S
+    )
+    assert [name for name, _ in lines] == modules
+    for name, line in lines:
+        assert f"/blob/main/zerohero/{name}.py" in line
+        assert f'_modules/zerohero/{name}.html"' in line
+        assert "Used in" in line or "Built in" in line or "Proven" in line
+
+
 def test_test_pages_name_the_chapter_and_the_file():
     text = html("_modules/tests/test_bigrams.html")
     assert "book/bigrams.html" in targets("_modules/tests/test_bigrams.html")

@@ -183,7 +183,12 @@ class Memory(threading.Thread):
 
 
 def run_chapter(
-    lab: Lab, window, path: str, limit: float = 900, picture: Path = None
+    lab: Lab,
+    window,
+    path: str,
+    limit: float = 900,
+    picture: Path = None,
+    run: bool = True,
 ) -> dict:
     """Open `path` of the server as a reader does, Run All, report."""
     memory = Memory(lab.process)
@@ -201,18 +206,11 @@ def run_chapter(
         )
         row["launch"] = time.perf_counter() - start
         row["cells"] = state["code"]
-        page.wait_for_timeout(500)
-        start = time.perf_counter()
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_text("Run All Cells", exact=True).click()
-        state = _until(
-            page,
-            lambda s: (s["done"] == s["code"] and s["kernel"] == "idle")
-            or s["trouble"],
-            limit,
-        )
-        row["run"] = time.perf_counter() - start
-        row["trouble"] = state["trouble"]
+        row["opened"] = state["path"]
+        if run:
+            start = time.perf_counter()
+            row["trouble"] = _run_all(page, limit)
+            row["run"] = time.perf_counter() - start
     except TimeoutError as error:
         row["trouble"] = [str(error)]
     if picture:
@@ -223,6 +221,19 @@ def run_chapter(
     context.close()
     lab.end_sessions()
     return {**row, "kernel_mb": memory.kernel, "all_mb": memory.all}
+
+
+def _run_all(page, limit: float) -> list[str]:
+    page.wait_for_timeout(500)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_text("Run All Cells", exact=True).click()
+    state = _until(
+        page,
+        lambda s: (s["done"] == s["code"] and s["kernel"] == "idle")
+        or s["trouble"],
+        limit,
+    )
+    return state["trouble"]
 
 
 def _until(page, enough, seconds: float) -> dict:

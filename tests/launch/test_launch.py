@@ -118,7 +118,9 @@ def test_a_fork_names_itself_once(monkeypatch):
     fork = launch.place()
     assert fork.slug == "Ann/book"
     assert fork.site == "https://ann.github.io/book/"
-    assert "/Ann/book/" in fork.binder("book/x.md")
+    assert fork.binder("book/x.md").endswith(
+        "/v2/gh/Ann/book/main?urlpath=lab/tree/book/x.md"
+    )
     assert "/Ann/book/" in fork.colab("x")
     assert "/Ann/book?" in fork.codespaces()
     assert fork.archive().startswith("https://github.com/Ann/book/archive/")
@@ -219,7 +221,12 @@ def test_lab_shows_what_it_can_and_folds_the_rest(for_binder, name):
     solved = (ROOT / f"{name}.md").read_text("utf-8").count("{solution-start}")
     assert prose.count("#### Solution: ") == solved
     hidden = len(re.findall(r"^jupyter: \{source_hidden: true\}$", text, re.M))
-    assert hidden >= len(re.findall(r"tags: \[[^]]*hide-input", text)) > 0
+    ours = (ROOT / f"{name}.md").read_text("utf-8")
+    gates = re.split(r"^`+\{solution-(?:start|end)\}", ours, flags=re.M)
+    within = sum(len(execution.CELL.findall(part)) for part in gates[1::2])
+    tagged = re.compile(r"tags: \[[^]]*(?:hide-input|remove-input)")
+    outside = len(tagged.findall("".join(gates[0::2])))
+    assert hidden == within + outside > within > 0
     asked = re.findall(r"\{eval\}`glued\(\"([^\"]+)\", \"([^\"]*)\"\)`", prose)
     for _, form in asked:
         format("x" if form.endswith("s") else 1, form)
