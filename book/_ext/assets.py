@@ -239,6 +239,8 @@ def _pictures(text: str, page: Path) -> str:
     def replace(match):
         nonlocal seen
         tag, path = match[0], (page.parent / match[1])
+        if "_images/" not in match[1]:  # logos have their size from CSS
+            return tag
         seen += 1
         if not path.is_file() or " width=" in tag:
             return tag
