@@ -241,12 +241,14 @@ class SquaredReLU(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
+        """x of any shape -> relu(x)**2 of the same shape."""
         x = x.relu()
         ctx.save_for_backward(x)
         return x * x
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
+        """The gradient of the loss by x, from that by the output."""
         (x,) = ctx.saved_tensors
         return (x + x).mul_(grad)
 

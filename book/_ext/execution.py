@@ -30,6 +30,17 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "zerohero"
+# Memory of a kernel, as in binder/start. glibc would keep what training has
+# freed, up to hundreds of megabytes; told so, it would fetch every larger
+# tensor from the system anew (a step then takes twice as long) but for the
+# second line. oneDNN keeps a kernel for each shape of a 16-bit product, and
+# a text that grows has many shapes: half a gigabyte after a few samples.
+LEAN = {
+    "MALLOC_TRIM_THRESHOLD_": "100000000",
+    "MALLOC_MMAP_THRESHOLD_": "4000000",
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
+    "LRU_CACHE_CAPACITY": "64",
+}
 #: Seconds that one cell may take.
 CELL_TIMEOUT = 900
 #: Megabytes that one chapter may take (Binder gives 2 GB at most).
@@ -202,8 +213,8 @@ def execute(chapter: Chapter, threads: int, environ: dict) -> None:
     RUNNING.add(client)
     start = time.perf_counter()
     env = {**os.environ, **environ, "OMP_NUM_THREADS": str(threads)}
-    # glibc would keep what training has freed, up to hundreds of megabytes
-    env.setdefault("MALLOC_TRIM_THRESHOLD_", "100000000")
+    for name, value in LEAN.items():
+        env.setdefault(name, value)
     try:
         client.execute(env=env)
     except (CellExecutionError, CellTimeoutError) as error:
