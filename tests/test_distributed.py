@@ -58,6 +58,7 @@ torch.save({
     "world": (world.rank, world.size, world.backend, world.first),
     "ddp": ddp, "ours": ours.weight.grad / one, "bias": ours.bias.grad,
     "spare": spare.grad}, f"{sys.argv[1]}/{world.size}-{world.rank}.pt")
+del theirs  # it must not outlive the processes that it talks to
 world.stop()
 '''
 

@@ -1,5 +1,6 @@
 """The files around the book agree with each other."""
 
+import ast
 import os
 import re
 import subprocess
@@ -32,6 +33,14 @@ def test_binder_has_no_local_path_and_no_tool_chain():
     assert not [x for x in lines if re.match(r"-e|\.|/", x)]
     for tool in ("jupyter-book", "sphinx", "myst-nb"):
         assert tool not in text
+
+
+def test_binder_keeps_kernels_as_lean_as_the_build():
+    start = (ROOT / "binder/start").read_text(encoding="utf-8")
+    build = (ROOT / "book/_ext/execution.py").read_text(encoding="utf-8")
+    table = re.search(r"^LEAN = (\{.*?^\})", build, re.M | re.S)[1]
+    exported = dict(re.findall(r"^export (\w+)=(\d+)$", start, re.M))
+    assert exported == ast.literal_eval(table)
 
 
 @pytest.mark.parametrize("name", ["postBuild", "start"])
