@@ -37,8 +37,8 @@ PACKAGE = ROOT / "zerohero"
 # a text that grows has many shapes: half a gigabyte after a few samples.
 LEAN = {
     "MALLOC_ARENA_MAX": "1",
-    "MALLOC_TRIM_THRESHOLD_": "30000000",
-    "MALLOC_MMAP_THRESHOLD_": "1000000",
+    "MALLOC_TRIM_THRESHOLD_": "50000000",
+    "MALLOC_MMAP_THRESHOLD_": "4000000",
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
     "LRU_CACHE_CAPACITY": "64",
 }

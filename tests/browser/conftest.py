@@ -1,7 +1,5 @@
 """One browser and one server for all tests of the built site."""
 
-import os
-import shutil
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,35 +10,13 @@ from serve import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "_build" / "html"
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
+sys.path[:0] = [str(ROOT / "book" / "_ext"), str(ROOT / "tests")]
 
 import launch  # noqa: E402
+from chromium import FLAGS, chromium  # noqa: E402
 
 BASE = launch.place().site
 PREFIX = urlsplit(BASE).path
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
-
-
-def chromium() -> str:
-    """Path of the browser: $CHROMIUM, or the first known name on the path."""
-    found = os.environ.get("CHROMIUM") or next(
-        filter(None, map(shutil.which, NAMES)), None
-    )
-    if not found:
-        raise SystemExit(
-            "no Chromium found. Install one (Debian: `apt-get install "
-            "chromium`; elsewhere: `python -m playwright install chromium`) "
-            "or set CHROMIUM to the path of yours."
-        )
-    return found
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ tracks: install `binder/requirements.txt` into a new virtual environment,
 run `postBuild`, start JupyterLab through `start`, on one core and with 2 GB
 of memory. Then each chapter is opened in Chromium through the path of its
 launch button and run to the end. Prints a table; fails if a chapter does
-not open as a notebook, a cell fails, or a kernel needs over 1,200 MB. Before
+not open as a notebook, a cell fails, or a kernel needs over 800 MB. Before
 that the Dockerfile that repo2docker would build is looked at, and after it
 `make lab` is tried with the same environment.
 """
@@ -35,7 +35,7 @@ import launch  # noqa: E402
 import reader  # noqa: E402
 import setup_env  # noqa: E402
 
-KERNEL_MB = 1200
+KERNEL_MB = 800
 MEMORY = 2 * 2**30
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -18,15 +17,10 @@ import psutil
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from chromium import FLAGS, chromium  # noqa: E402
+
 #: The state of the open notebook, as JupyterLab itself sees it.
 STATE = """() => {
   const panel = window.jupyterapp?.shell?.currentWidget;
@@ -50,16 +44,6 @@ STATE = """() => {
   }
   return out;
 }"""
-
-
-def chromium() -> str:
-    """Path of the browser: $CHROMIUM, or a known name on the path."""
-    found = os.environ.get("CHROMIUM") or next(
-        filter(None, map(shutil.which, NAMES)), None
-    )
-    if not found:
-        sys.exit("no Chromium found: install one, or set CHROMIUM to its path")
-    return found
 
 
 @contextmanager
