@@ -436,6 +436,8 @@ def test_errors_name_the_way_out(make):
     with pytest.raises(ValueError, match="torch.float32"):
         model.fit(torch.zeros(4))
     model.fit(NAMES, boundary=0)
+    with pytest.raises(ValueError, match="vocab.encode"):
+        model.probs("a")
     with pytest.raises(ValueError, match="got 3..3"):
         model.probs([3])
 

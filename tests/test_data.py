@@ -606,3 +606,10 @@ def test_a_package_without_its_checkout_has_the_names(monkeypatch, tmp_path):
     with pytest.raises(OSError, match="no pip here"):
         data.prepare()
     assert seen[-1] == str(there / "requirements.txt")
+
+
+def test_the_message_about_a_wide_vocabulary_is_short():
+    wide = Vocab([chr(0x4E00 + i) for i in range(3000)])
+    with pytest.raises(ValueError, match="3000 symbols .* and more") as error:
+        wide.encode("一x")
+    assert len(str(error.value)) < 300

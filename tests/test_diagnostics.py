@@ -122,8 +122,14 @@ def test_dead_units_threshold_is_the_slope():
     h = torch.tensor([[0.995], [0.98]])  # slopes 0.01 and 0.0396
     assert d.dead_units(h).tolist() == [False]
     assert d.dead_units(h, least=0.04).tolist() == [True]
-    with pytest.raises(ValueError, match="at least one example"):
-        d.dead_units(torch.zeros(0, 2))
+    # "below": a slope of exactly `least` is none
+    assert d.dead_units(torch.ones(1, 1), "relu", 1.0).tolist() == [False]
+    assert d.dead_units(torch.tensor([1.0, 0.1])).tolist() == [True, False]
+    for h in (torch.zeros(0, 2), torch.tensor(0.5)):
+        for measure in (d.dead_units, d.saturated):
+            with pytest.raises(ValueError, match="at least one example"):
+                measure(h)
+    assert d.saturated(torch.tensor([0.5, 1.0])) == 0.5
 
 
 def test_dead_units_pass_no_gradient():
@@ -154,6 +160,15 @@ def test_activation_stats():
     grad = outputs["4"].grad
     want = ((grad - grad.mean()) ** 2).mean().sqrt().item()
     assert rows[2]["grad_std"] == pytest.approx(want, rel=1e-5)
+
+
+def test_activation_stats_by_hand():
+    h = torch.tensor([[0.96, -0.98], [-1.0, 0.0]])
+    (row,) = d.activation_stats({"h": h})
+    assert row["saturated"] == 0.5 and row["grad_std"] is None
+    assert row["mean"] == pytest.approx(-0.255)
+    (row,) = d.activation_stats({"h": h}, limit=0.99)
+    assert row["saturated"] == 0.25
 
 
 def test_activation_stats_without_gradients():

@@ -139,7 +139,7 @@ def test_the_command_line_on_two_processes(tmp_path):
         "--n-layer", "1", "--n-embd", "32", "--block-size", "8",
         "--batch-size", "4")
     assert out.count("saved gpt.npz") == 1  # the first one alone speaks
-    assert out.count("step 3/3") == out.count("whole split") == 1
+    assert out.count("step 3/3") == out.count("validation loss") == 1
     assert train.read(tmp_path / "gpt.npz")["step"] == 3
 
 
@@ -191,6 +191,37 @@ def test_a_world_without_torchrun(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ValueError, match="RANK.*torchrun"):
         distributed.start()
+
+
+@pytest.mark.parametrize("gpus, size, here, backend", [
+    (0, 2, None, "gloo"), (2, 2, None, "nccl"), (2, 4, "2", "nccl"),
+    (4, 2, None, "nccl"), (1, 2, None, "gloo"), (2, 3, None, "gloo"),
+    (2, 6, "3", "gloo")])
+def test_a_gpu_for_each_process_or_gloo(monkeypatch, gpus, size, here,
+                                        backend):
+    """`here` of the `size` processes run on this machine (None: all)."""
+    begun, taken = [], []
+    last = size - 1
+    local = last % int(here or size)
+    environment = {"WORLD_SIZE": size, "RANK": last, "LOCAL_RANK": local,
+                   "MASTER_ADDR": "localhost", "MASTER_PORT": 1}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if here is not None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", here)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.accelerator, "set_device_index", taken.append)
+    monkeypatch.setattr(distributed.dist, "get_default_backend_for_device",
+                        lambda device: "nccl" if gpus else "gloo")
+    monkeypatch.setattr(
+        distributed.dist, "init_process_group",
+        lambda backend, rank, world_size: begun.append(
+            (backend, rank, world_size)))
+    world = distributed.start()
+    assert world == World(last, size, backend) and not world.first
+    assert begun == [(backend, last, size)]
+    assert taken == ([local % gpus] if gpus else [])
 
 
 # -------------------------------------------------- fit(accumulate=)

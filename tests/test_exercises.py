@@ -40,12 +40,16 @@ def is_double(f):
         (math.nan, math.nan),
         (math.inf, math.inf),
         ("emma", "emma"),
+        (np.str_("emma"), "emma"),
+        (np.array(["a", "b"]), ["a", "b"]),
+        (10**400, 10**400),
         ([1, "a", 2.00001], [1, "a", 2.0]),
         ((2, 3), [2, 3]),
         (torch.Size([2, 3]), (2, 3)),
         ({"a": 1}, {"a": 1}),
         (True, True),
         ([], []),
+        ([None, 2], [None, 2]),  # answered, at least in part
         (lambda x: 2 * x, is_double),
         (functools.partial(lambda a, x: a * x, 2), is_double),
         (5, lambda x: None),
@@ -63,13 +67,16 @@ def test_right(answer, test, capsys):
         (math.inf, 1.0, "got inf"),
         (3, 4, "got 3, expected 4"),
         (1.0, 1.002, "expected 1.002"),
-        (0.0, 3e-4, "expected 0.0003"),
+        (0.0, 1.5e-4, "expected 0.00015"),
         (True, False, "expected False"),
         (math.nan, 1.0, "got nan"),
         (1.0, math.nan, "expected nan"),
         (math.inf, -math.inf, "expected -inf"),
         ("emma", "ava", "got 'emma', expected 'ava'"),
         ("4", 4, "got '4', expected 4"),
+        (np.array(["a", "b"]), ["a", "c"], "expected ['a', 'c']"),
+        (10**400, 4, "OverflowError"),
+        (object(), 4, "got <object"),
         ([1, 2], [1, 3], "expected [1, 3]"),
         ([1, 2], [1, 2, 3], "expected [1, 2, 3]"),
         ([1, 2, 3], [1, 2], "expected [1, 2]"),
@@ -90,6 +97,25 @@ def test_wrong(answer, test, reason, capsys):
     assert check(answer, test) is False
     line = said(capsys)
     assert line.startswith("✘ ") and reason in line and "Hint" not in line
+
+
+class Grumpy:
+    """Refuses to be looked at or compared."""
+
+    def __repr__(self):
+        raise RuntimeError("do not look")
+
+    def __eq__(self, other):
+        raise RuntimeError("do not compare")
+
+    __hash__ = None
+
+
+def test_an_answer_that_refuses_everything_is_only_wrong(capsys):
+    for test in (4, "emma", [1], torch.ones(2), is_double):
+        assert not check(Grumpy(), test, hint="Start again.")
+        line = said(capsys)
+        assert line.startswith("✘ ") and line.endswith("Hint: Start again.")
 
 
 class Stub:
@@ -164,6 +190,8 @@ def test_hint_and_tolerances(capsys):
     assert check(3, 4, hint="Count again.", atol=1.1)
     assert said(capsys) == "✔ right"
     assert check(3, 4, rtol=0.3)
+    assert check(0.5, 0.25, rtol=0, atol=0.25)  # the limit itself passes
+    assert check(0.75, 0.5, rtol=0.5, atol=0)
     assert not check(100_001, 100_000)  # a count is exact
     assert check(100_001.0, 100_000.0)
     assert check([100_000.0], [100_000]) and not check([10_001], [10_000])
@@ -185,3 +213,14 @@ def test_long_reasons_stay_one_short_line(capsys):
 
     check(1, long)
     assert said(capsys) == "✘ " + ("a b " * 100)[:297] + "."
+    for n, kept in ((300, 300), (301, 297)):
+        def reason(answer, n=n):
+            raise AssertionError("w" * n)
+
+        check(1, reason)
+        assert said(capsys) == "✘ " + "w" * kept + "."
+    for n in (60, 61):  # a shown value, its quotes included
+        check("x" * (n - 2), 4)
+        value = repr("x" * (n - 2))
+        value = value if n == 60 else value[:57] + "..."
+        assert said(capsys) == f"✘ got {value}, expected 4."

@@ -96,6 +96,7 @@ CW = rand(5, seed=5).abs()
 LP = F.log_softmax(X, 1)
 V3 = rand(2, 3, 4, seed=6)
 W4, B4 = rand(4, seed=7), rand(4, seed=8)
+B5 = rand(5, seed=9)
 W34, B34 = rand(3, 4, seed=7), rand(3, 4, seed=8)
 Q, K, V = (rand(2, 3, n, 8, seed=n) for n in (4, 6, 6))
 MASK = ids(2, 4, 6).bool() | torch.eye(4, 6).bool()
@@ -267,6 +268,9 @@ BAD = [
     ("batch_norm", (X, CW, CW, CW, CW.float()), {}, "bias is"),
     ("batch_norm", (X, CW, None), dict(training=True), "or none"),
     ("batch_norm", (X, None, None), dict(training=True, eps=0.0), "eps"),
+    ("batch_norm", (X, CW, CW), dict(eps=-1e-5), "eps"),
+    ("batch_norm", (X.half(), CW.half(), CW.float()), {}, "running_var is"),
+    ("layer_norm", (V3.half(), (4,), W4.half(), B4.float()), {}, "bias is"),
     ("batch_norm", (X[:1, :0], None, None), dict(training=True), "(1, 0)"),
     ("scaled_dot_product_attention", (Q[0, 0, 0],) * 3, {}, "(8,)"),
     ("scaled_dot_product_attention", (Q, K[..., :7], V), {}, "7)"),
@@ -280,6 +284,19 @@ BAD = [
     ),
     ("scaled_dot_product_attention", (Q, K, V, MASK.long()), {}, "int64"),
     ("scaled_dot_product_attention", (Q, K, V, MASK.T), {}, "mask (6, 4)"),
+    # a mask of more rows or batches than there are queries
+    (
+        "scaled_dot_product_attention",
+        (Q[..., :1, :], K, V, MASK),
+        {},
+        "(4, 6)",
+    ),
+    (
+        "scaled_dot_product_attention",
+        (Q[0, 0], K[0, 0], V[0, 0], MASK.expand(2, 4, 6)),
+        {},
+        "(2, 4, 6)",
+    ),
     ("scaled_dot_product_attention", (Q, K[:, :2], V), {}, "key (2, 2)"),
     (
         "scaled_dot_product_attention",
@@ -338,11 +355,24 @@ def test_extreme_activations(name, dtype):
         parity(name, EXTREME.to(dtype), approximate="tanh")
 
 
+@pytest.mark.parametrize("name", ["relu", "silu", "sigmoid", "tanh", "gelu"])
+def test_second_derivatives_of_activations(name):
+    x = EXTREME[1:-1].clone().requires_grad_()
+    curves = []
+    for f in (getattr(Z, name), getattr(F, name, getattr(torch, name, None))):
+        slope, = torch.autograd.grad(f(x).sum(), x, create_graph=True)
+        curves.append(torch.autograd.grad(slope.sum(), x)[0]
+                      if slope.requires_grad else torch.zeros_like(x))
+    assert_close(*curves)
+
+
 def test_activations_at_plus_infinity():
     big = torch.tensor([INF])
     assert_close(Z.sigmoid(big), torch.ones(1))
     assert_close(Z.tanh(big), torch.ones(1))
     assert Z.relu(big).item() == Z.silu(big).item() == INF
+    for name in ("relu", "sigmoid", "tanh", "silu"):
+        parity(name, big, theirs=getattr(torch, name, None))
 
 
 def test_activations_by_hand():
@@ -419,11 +449,41 @@ def test_half_precision(dtype):
         ("tanh", (x,)),
         ("sigmoid", (x,)),
         ("layer_norm", (x, (5,))),
+        ("layer_norm", (x, (5,), CW.float(), B5.float())),
+        ("batch_norm", (x, B5.float(), CW.float(), None, B5.float())),
         ("rms_norm", (x, (5,))),
     ]:
         ours, theirs = getattr(Z, name)(*args), getattr(F, name)(*args)
         assert_close(ours, theirs)
         assert ours.dtype == dtype
+
+
+def test_half_precision_of_large_sums():
+    # what adds up to more than 65504 on the way must not overflow
+    x = torch.tensor([[250.0, -200.0], [30.0, 0.0]]).half()
+    parity("mse_loss", x, torch.zeros_like(x))
+    parity("mse_loss", 200 * x, torch.zeros_like(x))  # inf, its slope not
+    logits = torch.tensor([[-3e4, 0.0]]).half().repeat(3, 1)
+    assert_close(Z.cross_entropy(logits, torch.zeros(3).long()),
+                 torch.tensor(3e4).half())
+    many = torch.zeros(70000)  # targets, more than float16 can count
+    assert_close(Z.cross_entropy(many.view(-1, 1).repeat(1, 2).half(),
+                                 many.long()), torch.tensor(0.6931).half())
+
+
+def test_half_precision_attention_of_large_queries():
+    q, k, v = (t.half() for t in (1000 + Q, 100 * K, V))
+    ours, theirs = (f.scaled_dot_product_attention(q, k, v) for f in (Z, F))
+    assert_close(ours, theirs)
+    assert theirs.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64], ids=str)
+def test_attention_takes_a_float32_mask(dtype):
+    q, k, v = (t.to(dtype) for t in (Q, K, V))
+    ours, theirs = (f.scaled_dot_product_attention(q, k, v, MASK.float())
+                    for f in (Z, F))
+    assert_close(ours, theirs, rtol=2e-3, atol=1e-3)
 
 
 def test_implicit_softmax_dim_warns_like_torch():

@@ -187,6 +187,12 @@ def test_every_setting_reaches_the_loop(monkeypatch):
     gen.sample_names(Counter(), NAMES, 2, 4, **one)
     gen.sample_text(Counter(), PROSE, 2, "a", block_size=4, **one, **more)
     assert got == [one, one | more]
+    got.clear()
+    gen.sample_names(Counter(), NAMES, 2, 4)
+    gen.sample_text(Counter(), PROSE, 2, "a", block_size=4)
+    one = {"temperature": 1.0, "top_k": None, "top_p": None,
+           "generator": None}
+    assert got == [one, one | {"cache": False, "hop": 1}]
 
 
 def test_generate_is_quiet():
@@ -211,6 +217,19 @@ def test_same_seed_same_symbols_and_the_right_shares():
                  rtol=0)
     greedy = gen.generate(model, idx[:1], 4, 4, top_k=1)
     assert greedy.tolist() == [[0, 1, 2, 0, 1]]
+
+
+def test_the_mode_comes_back_after_an_error():
+    model = Counter().train()
+    with pytest.raises(IndexError):
+        gen.generate(model, torch.tensor([[10]]), 1, 4)
+    assert model.training and torch.is_grad_enabled()
+
+
+def test_a_model_need_not_be_a_module():
+    table = 50.0 * torch.eye(5).roll(1, dims=1)
+    out = gen.generate(lambda idx: table[idx], torch.tensor([[3]]), 3, 2)
+    assert out.tolist() == [[3, 4, 0, 1]]
 
 
 @pytest.mark.parametrize("idx, n, block, extra", [
@@ -259,6 +278,22 @@ def test_sample_names_end_one_by_one():
         gen.sample_names(model, PROSE, 3, 4)
     with pytest.raises(ValueError, match="n=0"):
         gen.sample_names(model, NAMES, 0, 4)
+
+
+def test_a_name_without_end_is_cut():
+    model = Counter(size=9)
+    with torch.no_grad():
+        model.weight[8] = torch.zeros(9).index_fill(0, torch.tensor(1), 50.0)
+    names = gen.sample_names(model, NAMES, 2, 4)  # ...fgh, then a again
+    assert names == [("abcdefgh" * 7)[:50]] * 2
+
+
+def test_a_text_begins_with_a_new_line():
+    class Lines(Vocab):
+        symbols = ["a", "\n"]
+    prose = SimpleNamespace(name="p", vocab=Lines(), boundary=None)
+    text = gen.sample_text(Counter(size=2), prose, 3, block_size=4)
+    assert text == "\na\na"
 
 
 @pytest.mark.parametrize("window", [False, True])

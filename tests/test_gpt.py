@@ -134,6 +134,12 @@ def test_only_the_distance_counts(position):
     assert_close(turned[:, 0], x[:, 0])
     one = gpt.rotate(torch.tensor([[1.0, 0.0]]), torch.tensor([2]))
     assert_close(one, torch.tensor([[math.cos(2), math.sin(2)]]))
+    # of four numbers the second pair turns by 1 / sqrt(10000) a position
+    one = gpt.rotate(torch.tensor([[0.0, 1, 0, 0], [0, 0, 0, 1]]),
+                     torch.tensor([50, 100]))
+    assert_close(one, torch.tensor([
+        [0, math.cos(0.5), 0, math.sin(0.5)],
+        [0, -math.sin(1), 0, math.cos(1)]]))
 
 
 def test_relative_bias_starts_as_alibi():
@@ -177,6 +183,22 @@ def test_smear_by_hand():
     assert_close(out[:, 0], x[:, 0])
     assert_close(out[:, 1], x[:, 1] + taps[0] * x[:, 0])
     assert_close(out[:, 3], x[:, 3] + taps[0] * x[:, 2] + taps[1] * x[:, 1])
+
+
+def test_smear_begins_as_if_it_were_not_there():
+    idx = text(2, 8)
+    plain, smeared = model(lively=False), model(lively=False, smear=3)
+    smeared.load_state_dict(plain.state_dict() | {"taps": smeared.taps})
+    assert_close(smeared(idx), plain(idx), rtol=0, atol=0)
+    assert smeared.taps.shape == (3, 16)
+
+
+@pytest.mark.parametrize("boundary", [None, 0])
+def test_smear_of_a_text_shorter_than_its_taps(boundary):
+    m, idx = model(smear=5, boundary=boundary), text(2, 8)
+    whole = m(idx)
+    for T in range(1, 8):
+        assert_close(m(idx[:, :T]), whole[:, :T])
 
 
 def test_plain_gpt_is_torch_encoder_layer():
@@ -273,6 +295,64 @@ def test_initial_scale():
     assert abs(train.evaluate(big, idx, idx) - math.log(50)) < 0.1
 
 
+@pytest.mark.parametrize("tie", [False, True])
+@pytest.mark.parametrize("position", ["learned", "none"])
+def test_every_matrix_starts_with_its_own_scale(position, tie):
+    V, T, C, H, layers = 500, 300, 64, 192, 3
+    m = GPT(GPTConfig(V, T, layers, 4, C, widen=3.0, position=position,
+                      activation="swiglu", tie=tie), generator())
+    quiet = 1 / math.sqrt(2 * layers)  # what writes into the stream
+    wanted = {"query": C**-0.5, "key": C**-0.5, "value": C**-0.5,
+              "proj": quiet * C**-0.5, "up": C**-0.5, "gate": C**-0.5,
+              "down": quiet * H**-0.5, "head": 0.02,
+              "embed": 0.02 if tie else 1.0, "place": 0.02 if tie else 0.1}
+    seen = set()
+    for name, p in m.named_parameters():
+        kind = name.split(".")[-2]
+        if kind.startswith("norm"):
+            assert (p == (name.endswith("weight"))).all(), name
+        elif name.endswith("bias"):
+            assert (p == 0).all(), name
+        else:
+            seen.add(kind)
+            assert_close(p.std().item(), wanted[kind], rtol=0.06, atol=0,
+                         msg=name)
+    absent = {"head"} if tie else set()
+    assert seen == set(wanted) - absent - (
+        {"place"} if position == "none" else set())
+
+
+def test_the_plain_configuration_has_gpt2s_parameters():
+    """12 C^2 + 13 C for each block: the formula for GPT-2."""
+    V, T, C, layers = 65, 64, 128, 4
+    m = GPT(GPTConfig(V))
+    assert sum(p.numel() for p in m.parameters()) == (
+        2 * V * C + T * C + layers * (12 * C**2 + 13 * C) + 2 * C)
+    assert m(torch.zeros(1, T).long()).shape == (1, T, V)
+    assert len(m.attention_maps(torch.zeros(1, 2).long())[0, 0]) == 4
+    m.train()
+    idx = torch.arange(64)[None]
+    assert torch.equal(m(idx), m(idx))  # no dropout unless asked for
+
+
+def test_a_norm_of_nothing_is_nothing():
+    for kind in ("layer", "rms"):
+        x = torch.zeros(2, 16, requires_grad=True)
+        out = model(norm=kind, lively=False).norm(x)
+        out.sum().backward()
+        assert (out == 0).all() and x.grad.isfinite().all()
+
+
+def test_norms_of_small_numbers_are_torchs():
+    """Here the eps counts as much as the numbers do."""
+    x = 1e-3 * torch.randn(5, 16, generator=generator())
+    assert_close(model(lively=False).norm(x), torch.nn.LayerNorm(16)(x))
+    rms = torch.nn.RMSNorm(16, eps=1e-6)(x)
+    assert_close(model(norm="rms", lively=False).norm(x), rms)
+    assert_close(rms.square().mean(-1).mean(), torch.tensor(0.5), atol=0.1,
+                 rtol=0)
+
+
 def test_stream_and_maps_belong_to_the_forward_pass():
     m, idx = model(position="relative"), text(2, 8)
     stages = m.stream(idx)
@@ -314,6 +394,9 @@ def test_both_number_formats():
 @pytest.mark.parametrize("wrong, name", [
     ({"n_head": 3}, "n_head=3"), ({"n_layer": 0}, "n_layer=0"),
     ({"norm": "batch"}, "norm='batch'"), ({"smear": 8}, "smear=8"),
+    ({"smear": -1}, "smear=-1"), ({"vocab_size": 0}, "vocab_size=0"),
+    ({"block_size": 0}, "block_size=0"), ({"n_head": 0}, "n_head=0"),
+    ({"n_embd": 0}, "n_embd=0"), ({"start": "ones"}, "start='ones'"),
     ({"position": "rotary", "n_head": 16}, "even"),
     ({"activation": "tanh"}, "relu2")])
 def test_bad_configuration(wrong, name):
@@ -349,6 +432,35 @@ def test_fast_optimizers_take_each_parameter_once():
                for n in inside)
 
 
+def test_the_settings_of_the_recipe():
+    config = gpt.fast_config(65, 32, n_layer=2, smear=1)
+    assert config == GPTConfig(
+        65, 32, n_layer=2, smear=1, bias=False, gain=False,
+        position="rotary", activation="relu2", start="zero")
+    m = GPT(config)
+    muon, adam = gpt.fast_optimizers(m, muon_lr=1.0, lr=2.0, embed_lr=3.0)
+    table, rest = adam.param_groups
+    assert [p is m.embed.weight for p in table["params"]] == [True]
+    assert (muon.param_groups[0]["lr"], rest["lr"], table["lr"]) == (1, 2, 3)
+    for group in (*muon.param_groups, table, rest):
+        assert group["weight_decay"] == 0
+    assert table["betas"] == rest["betas"] == (0.9, 0.98)
+    for o in gpt.fast_optimizers(m):
+        assert all(g["lr"] == 0.02 for g in o.param_groups)
+
+
+def test_muon_gets_matrices_only():
+    """No table, no row of taps, no bias, nothing narrower than 16."""
+    m = GPT(GPTConfig(40, 32, n_layer=1, n_head=16, n_embd=16, smear=2,
+                      position="relative", widen=0.5))
+    muon, _ = gpt.fast_optimizers(m)
+    names = {id(p): n for n, p in m.named_parameters()}
+    assert m.blocks[0].attention.distance_bias.shape == (16, 32)
+    assert {names[id(p)] for p in muon.param_groups[0]["params"]} == {
+        f"blocks.0.attention.{k}.weight"
+        for k in ("query", "key", "value", "proj")}  # up and down are 8 wide
+
+
 def test_the_recipe_learns_a_rule():
     """Each symbol repeats the one three places back."""
     rows = text(200, 3).repeat(1, 11)
@@ -372,6 +484,27 @@ def test_the_plan_fits_every_text(text, names):
         GPTConfig(11, **sizes)
         T = sizes["block_size"]
         next(train.TextBatches(torch.zeros(text).long(), T, batch_size))
+
+
+@pytest.mark.parametrize("text, reads, names, changes", [
+    (10**7, 0, False, {}), (10**7, 4e5, False, {}),
+    (10**7, 5e5, False, {"block_size": 128}),
+    (10**7, 2.5e6, False, {"block_size": 128}),
+    (10**7, 3e6, False, {"block_size": 128, "batch_size": 32}),
+    (10**5, 6.1e5, False, {"block_size": 128, "dropout": 0.1}),
+    (10**5, 1.51e6, False, {"block_size": 128, "dropout": 0.2}),
+    (10**5, 3e6, True, {"block_size": 32, "batch_size": 48, "n_embd": 64,
+                        "dropout": 0.2}),
+    # 17 pieces of 64 are a batch of 16 and one to spare, 16 are not
+    (17 * 64, 0, False, {}), (17 * 64 - 1, 0, False, {"block_size": 32}),
+    # 700 symbols are 20 pieces of 32, and one to spare; 100 are 11 of 8
+    (700, 0, False, {"block_size": 32}),
+    (100, 0, False, {"block_size": 8, "batch_size": 11}),
+    (17, 0, False, {"block_size": 8, "batch_size": 1})])
+def test_the_plan_by_hand(text, reads, names, changes):
+    assert gpt.plan(text, reads, names) == {
+        "block_size": 64, "batch_size": 16, "n_layer": 4, "n_head": 4,
+        "n_embd": 128, "dropout": 0.0, **changes}
 
 
 def test_the_plan_grows_with_the_run_and_guards_against_learning_by_heart():

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from zerohero import data, ladder, train
-from zerohero.__main__ import MOST_PASSES, main
+from zerohero import data, generate, ladder, tokens, train
+from zerohero.__main__ import DTYPES, MOST_PASSES, main, open_gpt
 from zerohero.bigrams import KneserNey
+from zerohero.gpt import GPT, GPTConfig
 
 SMALL = ["--block-size", "8", "--batch-size", "4", "--n-layer", "1"]
 SMALL += ["--n-head", "2", "--n-embd", "16"]
@@ -38,6 +39,99 @@ def test_train_then_sample(trained, text, tmp_path, capsys):
     assert capsys.readouterr().out == first
     assert main([*command, "--seed", "4"]) == 0
     assert capsys.readouterr().out != first
+
+
+def rebuilt(path):
+    """The model in a checkpoint, as anyone could make it from the note."""
+    state = train.read(path)
+    sizes = dict(state["note"]["config"])
+    sizes["dtype"] = DTYPES[sizes["dtype"]]
+    model = GPT(GPTConfig(**sizes))
+    model.load_state_dict(state["model"])
+    return model, state["note"]
+
+
+def test_what_it_says_is_what_it_saved(text, tmp_path, capsys):
+    out = tmp_path / "gpt.npz"
+    command = ["train", str(text), "--steps", "12", "--out", str(out)]
+    assert main([*command, *SMALL, "--dropout", "0.25"]) == 0
+    model, note = rebuilt(out)
+    c, corpus = model.config, data.load(text)
+    assert (c.block_size, c.n_layer, c.n_head, c.n_embd) == (8, 1, 2, 16)
+    assert (c.vocab_size, c.boundary, c.dropout) == (11, None, 0.25)
+    assert note["symbols"] == sorted(set(text.read_text()))
+    assert (note["corpus"], note["seconds"]) == (corpus.name, None)
+    assert (note["batch_size"], note["steps"]) == (4, 12)
+    loss = train.evaluate(model, *data.chunks(corpus.val, 8))
+    count = sum(p.numel() for p in model.parameters())
+    first, *_, before, last = capsys.readouterr().out.splitlines()
+    assert first == (f"{count:,} parameters, {corpus.name}, 12 steps of "
+                     f"4 x 8 symbols")
+    assert f"validation loss {loss:.3f} nats" in before
+    assert last == f"saved {out}"
+
+
+def test_the_seed_decides_everything(text, tmp_path):
+    weights = []
+    for i, seed in enumerate(("5", "5", "6")):
+        torch.manual_seed(i)  # what was drawn before does not matter
+        out = tmp_path / f"{i}.npz"
+        command = ["train", str(text), "--steps", "3", "--out", str(out)]
+        main([*command, *SMALL, "--dropout", "0.5", "--seed", seed])
+        weights.append(train.read(out)["model"])
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
+    assert not torch.equal(weights[0]["embed.weight"],
+                           weights[2]["embed.weight"])
+
+
+@pytest.mark.parametrize("steps, warmup, often", [
+    (1, 0, False), (2, 1, False), (30, 2, False), (418, 10, False),
+    (419, 10, True)])
+def test_the_schedule_and_when_to_validate(
+    steps, warmup, often, text, tmp_path, monkeypatch
+):
+    """The 1,674 symbols are read 8 times in 418.5 steps of 4 x 8."""
+    asked = {}
+
+    def fit(model, batches, optimizer, steps, **options):
+        asked.update(options, steps=steps)
+        return train.History()
+
+    monkeypatch.setattr(train, "fit", fit)
+    out = ["--out", str(tmp_path / "x.npz")]
+    assert main(["train", str(text), "--steps", str(steps), *out, *SMALL]) == 0
+    assert asked["steps"] == steps and asked["start"] == 0
+    factors = [asked["schedule"](s) for s in range(steps + 1)]
+    assert factors[:warmup] == [(s + 1) / warmup for s in range(warmup)]
+    assert factors[warmup] == 1 and factors[-1] == 0
+    assert asked["seconds"] is None
+    assert asked["eval_every"] == (52 if often else None)
+    assert (asked["val"] is not None) == often
+
+
+def test_the_settings_of_a_sample_reach_it(trained, monkeypatch, capsys):
+    asked = []
+
+    def spy(model, corpus, n_chars, prompt, **settings):
+        source = settings.pop("generator")
+        seed = None if source is None else source.initial_seed()
+        weights = model.state_dict(), train.read(trained)["model"]
+        torch.testing.assert_close(*weights, rtol=0, atol=0)
+        assert "".join(corpus.vocab.symbols) == "\n ,aehnopst"
+        asked.append((n_chars, prompt, seed, settings))
+        return "written"
+
+    monkeypatch.setattr(generate, "sample_text", spy)
+    main(["sample", str(trained)])
+    main(["sample", str(trained), "--prompt", "sea", "--chars", "7",
+          "--temperature", "0.5", "--top-k", "3", "--top-p", "0.9",
+          "--seed", "4"])
+    assert asked == [
+        (500, "\n", None, {"block_size": 8, "temperature": 1.0, "cache": True,
+                           "top_k": None, "top_p": None}),
+        (7, "sea", 4, {"block_size": 8, "temperature": 0.5, "cache": True,
+                       "top_k": 3, "top_p": 0.9})]
+    assert capsys.readouterr().out == "written\nwritten\n"
 
 
 def test_greedy_sampling_needs_no_seed(trained, capsys):
@@ -127,11 +221,11 @@ def test_an_interrupted_timed_run_takes_the_rest_of_its_time(
 def test_a_short_text_is_not_read_for_ever(text, tmp_path, capsys):
     out = tmp_path / "m.npz"
     command = ["train", str(text), "--minutes", "600", "--out", str(out)]
-    assert main(command + SMALL) == 0
+    assert main([*command, *SMALL, "--batch-size", "16"]) == 0
     assert f"{MOST_PASSES} passes" in capsys.readouterr().out
     state = train.read(out)
     assert state["step"] == state["note"]["steps"]
-    reads = state["note"]["steps"] * 4 * 8
+    reads = state["note"]["steps"] * 16 * 8
     assert 0.95 < reads / (MOST_PASSES * 0.9 * 1860) < 1.05
 
 
@@ -147,7 +241,7 @@ def test_the_faster_number_of_threads_is_kept(text, tmp_path, monkeypatch):
         return train.History([1.0], seconds=3.0 if now[0] > 1 else 1.5)
 
     monkeypatch.setattr(train, "fit", fit)
-    command = ["train", str(text), "--minutes", "1", "--out"]
+    command = ["train", str(text), "--out"]  # for a minute
     monkeypatch.setattr(train, "threads", lambda: 4)
     assert main([*command, str(tmp_path / "x.npz"), *SMALL]) == 0
     assert sorted(set(seen[:4])) == [1, 4] and seen[-1] == 1
@@ -168,8 +262,8 @@ def test_the_best_weights_of_a_small_text_are_kept(
 
     monkeypatch.setattr(train, "evaluate", evaluate)
     out = tmp_path / "best.npz"
-    command = ["train", str(text), "--steps", "500", "--out", str(out)]
-    assert main(command + SMALL) == 0
+    command = ["train", str(text), "--steps", "130", "--out", str(out)]
+    assert main([*command, *SMALL, "--batch-size", "16"]) == 0
     saved = train.read(out)["model"]
     torch.testing.assert_close(saved, kept[1])
     assert not torch.equal(saved["embed.weight"], kept[-2]["embed.weight"])
@@ -190,6 +284,10 @@ def test_names_and_counts(tmp_path, capsys):
     mixed = float(line.split("): ")[1].split(";")[0])
     net = float(shown.split("validation loss ")[1].split()[0])
     assert mixed <= table.nll(corpus.val) + 1e-3 < net
+    assert main(["sample", str(out), "--chars", "9", "--prompt", "ab"]) == 0
+    written = capsys.readouterr().out
+    assert written.startswith("ab") and len(written) <= 12
+    assert "." not in written  # one name a line
 
 
 def test_counts_of_a_text(text, tmp_path, capsys):
@@ -202,9 +300,35 @@ def test_counts_of_a_text(text, tmp_path, capsys):
     table = KneserNey(7, len(corpus.vocab)).fit(corpus.train)
     counts = table.losses(corpus.val)[:n]
     assert f"alone {counts.mean():.3f}" in shown
+    # the weight is the best one for the test split, the loss is validation's
+    model, _ = rebuilt(out)
+    probs = []
+    for ids in (corpus.test, corpus.val):
+        net = train.losses(model, *data.chunks(ids, 8))
+        probs.append(((-net).exp(), (-table.losses(ids)[:len(net)]).exp()))
+    (line,) = [s for s in shown.splitlines() if "7-gram counts" in s]
+    weight = float(line.split("weight ")[1].split(")")[0])
+    mixed = float(line.split("): ")[1].split(";")[0])
+
+    def mean(w, net, counts):
+        return -((1 - w) * net + w * counts).log().mean().item()
+
+    best = min(range(101), key=lambda w: mean(w / 100, *probs[0])) / 100
+    assert abs(weight - best) < 0.02
+    assert abs(mixed - mean(weight, *probs[1])) < 0.01
 
 
-@pytest.mark.parametrize("make", ["missing", "foreign", "damaged", "other"])
+def test_many_symbols_take_shorter_counts(tmp_path, capsys):
+    path = tmp_path / "wide.txt"  # 600**6 fits into 63 bits, 600**7 not
+    path.write_text("".join(chr(0x4E00 + i % 600) for i in range(1800)))
+    out = tmp_path / "gpt.npz"
+    command = ["train", str(path), "--steps", "1", "--out", str(out)]
+    assert main([*command, "--counts", *SMALL]) == 0
+    assert "with 6-gram counts" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("make", ["missing", "foreign", "damaged", "other",
+                                  "strange"])
 def test_a_bad_checkpoint_is_named(make, trained, tmp_path, capsys):
     path = tmp_path / "bad.npz"
     if make == "foreign":
@@ -213,6 +337,10 @@ def test_a_bad_checkpoint_is_named(make, trained, tmp_path, capsys):
         path.write_bytes(trained.read_bytes()[:-200])
     elif make == "other":
         train.write(path, {"step": 1, "note": None})
+    elif make == "strange":
+        state = train.read(trained)
+        state["note"]["config"]["dtype"] = "float7"
+        train.write(path, state)
     assert main(["sample", str(path)]) == 1
     assert str(path) in capsys.readouterr().err
 
@@ -225,9 +353,181 @@ def test_resume_on_another_text_is_refused(trained, tmp_path, capsys):
     assert "symbols differ" in capsys.readouterr().err
 
 
+def test_resume_of_nothing(text, tmp_path, capsys):
+    out = tmp_path / "nothing.npz"
+    assert main(["train", str(text), "--out", str(out), "--resume"]) == 1
+    assert f"{out} does not exist" in capsys.readouterr().err
+
+
 def test_unknown_symbol_in_the_prompt(trained, capsys):
     assert main(["sample", str(trained), "--prompt", "Zebra"]) == 1
     assert "'Z'" in capsys.readouterr().err
+
+
+def test_a_saved_gpt_in_python(trained, text, capsys):
+    model, corpus = open_gpt(trained)
+    assert not model.training and corpus.boundary is None
+    written = generate.sample_text(
+        model, corpus, 30, "the", block_size=model.config.block_size,
+        generator=torch.Generator().manual_seed(3))
+    main(["sample", str(trained), "--prompt", "the", "--chars", "30",
+          "--seed", "3"])
+    assert capsys.readouterr().out == written + "\n"
+    with pytest.raises(FileNotFoundError):
+        open_gpt(text.with_name("nothing.npz"))
+
+
+def test_names_of_a_file(tmp_path, capsys):
+    path = tmp_path / "pets.txt"
+    path.write_text("".join(f"pet{a}{b}\n" for a in "abcdefgh"
+                            for b in "ijklmnop"))
+    out = tmp_path / "pets.npz"
+    command = ["train", str(path), "--names", "--steps", "2", "--out",
+               str(out)]
+    assert main(command + SMALL[2:]) == 0
+    note = train.read(out)["note"]
+    assert note["config"]["boundary"] == 0 and note["symbols"][0] == "."
+    capsys.readouterr()
+    main(["sample", str(out), "--chars", "200", "--seed", "1"])
+    assert "\n" in capsys.readouterr().out.strip()
+
+
+def test_tokens(text, tmp_path, capsys):
+    out = tmp_path / "tokens.npz"
+    command = ["train", str(text), "--steps", "40", "--out", str(out)]
+    assert main([*command, "--tokens", "260", *SMALL]) == 0
+    corpus = data.load(text)
+    tokenizer = tokens.train(corpus.vocab.decode(corpus.train), 260)
+    model, empty = open_gpt(out)
+    assert empty.vocab.merges == tokenizer.merges
+    assert model.config.vocab_size == 260
+    val = tokenizer.encode(corpus.vocab.decode(corpus.val))
+    loss = train.evaluate(model, *data.chunks(val, 8))
+    bits = tokens.bits_per_character(loss, len(val), len(corpus.val))
+    assert (f"validation loss {loss:.3f} nats per symbol, {bits:.2f} bits "
+            "per character") in capsys.readouterr().out
+    assert main(["sample", str(out), "--prompt", "é ", "--chars", "9"]) == 0
+    assert capsys.readouterr().out.startswith("é ")
+
+
+def test_from_begins_with_the_weights_of_another_text(
+    trained, text, tmp_path, monkeypatch
+):
+    """Symbols that both texts have keep their rows; others start anew."""
+    other = tmp_path / "sky.txt"
+    other.write_text("the sky, a sky, Zen\n" * 60)
+    rates = []
+
+    def look(model, batches, optimizers, steps, **options):
+        rates.append([g["lr"] for o in optimizers for g in o.param_groups])
+        return train.History([1.0], done=steps)
+
+    monkeypatch.setattr(train, "fit", look)
+    out = tmp_path / "sky.npz"
+    command = ["train", str(other), "--steps", "3", "--out", str(out)]
+    assert main([*command, "--from", str(trained)]) == 0
+    old, new = (train.read(p)["model"] for p in (trained, out))
+    here, there = (open_gpt(p)[1].vocab for p in (out, trained))
+    for name, t in new.items():
+        if name in ("embed.weight", "head.weight"):
+            for s in "the a":
+                assert t[here.stoi[s]].equal(old[name][there.stoi[s]])
+            assert t[here.stoi["Z"]].shape == old[name][0].shape
+            assert len(t) == len(here)
+        else:
+            assert t.equal(old[name]), name
+    assert set(rates[0]) == {0.01}
+    config = open_gpt(out)[0].config
+    assert (config.n_layer, config.n_head, config.n_embd) == (1, 2, 16)
+
+
+def test_from_tokens_takes_any_text(text, tmp_path):
+    first, second = tmp_path / "a.npz", tmp_path / "b.npz"
+    command = ["train", str(text), "--steps", "1", "--out", str(first)]
+    assert main([*command, "--tokens", "258", *SMALL]) == 0
+    other = tmp_path / "other.txt"
+    other.write_text("Grüße aus Köln\n" * 60, encoding="utf-8")
+    command = ["train", str(other), "--steps", "1", "--out", str(second)]
+    assert main([*command, "--from", str(first)]) == 0
+    assert open_gpt(second)[1].vocab.merges == open_gpt(first)[1].vocab.merges
+
+
+@pytest.mark.parametrize("extra, words", [
+    (["--resume", "--steps", "9"], "--steps"),
+    (["--resume", "--from", "x.npz"], "leave out --from"),
+    (["--resume", "--dropout", "0"], "--dropout"),
+    (["--from", "x.npz", "--n-embd", "8"], "x.npz decides about --n-embd"),
+    (["--from", "x.npz"], "x.npz does not exist"),
+    (["--resume"], "the end of its plan"),
+    (["--tokens", "5"], "too small")])
+def test_what_cannot_be_combined(extra, words, trained, text, capsys):
+    before = trained.read_bytes()
+    assert main(["train", str(text), "--out", str(trained), *extra]) == 1
+    assert words in capsys.readouterr().err
+    assert trained.read_bytes() == before
+
+
+def test_nothing_that_was_learned_is_lost(
+    trained, text, tmp_path, monkeypatch, capsys
+):
+    before = trained.read_bytes()
+    command = ["train", str(text), "--steps", "2", "--out", str(trained)]
+
+    def stop(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m:
+        m.setattr(train.TextBatches, "__next__", stop)
+        assert main(command + SMALL) == 130  # before the first step
+    whole, calls = train.TextBatches.__next__, []
+
+    def stop_at_once(self):
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return whole(self)
+
+    with monkeypatch.context() as m:  # while it times a few steps
+        m.setattr(train.TextBatches, "__next__", stop_at_once)
+        timed = [*command[:2], "--minutes", "0.001", *command[4:]]
+        assert main(timed + SMALL) == 130
+    assert trained.read_bytes() == before
+    assert main(command + SMALL) == 0  # a second run keeps the first
+    kept = tmp_path / "gpt.before.npz"
+    assert kept.read_bytes() == before and str(kept) in capsys.readouterr().out
+    new = tmp_path / "new" / "x.npz"  # a folder that is not there yet
+    assert main([*command[:4], "--out", str(new), *SMALL]) == 0
+    assert new.is_file()
+    assert main([*command[:4], "--out", str(tmp_path)]) == 1
+    assert "is a folder" in capsys.readouterr().err
+
+
+def test_the_smallest_text(tmp_path):
+    path = tmp_path / "tiny.txt"
+    path.write_text("ab" * 20)
+    out = tmp_path / "tiny.npz"
+    assert main(["train", str(path), "--steps", "1", "--out", str(out)]) == 0
+
+
+def test_a_terminal_without_the_letters(trained, monkeypatch, capsys):
+    import io
+    import sys
+
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", narrow)
+    monkeypatch.setattr(generate, "sample_text", lambda *a, **k: "é!")
+    assert main(["sample", str(trained)]) == 0
+    narrow.flush()
+    assert narrow.buffer.getvalue() == b"?!\n"
+
+
+def test_nothing_given_is_the_plays(monkeypatch, capsys):
+    def load(name, *_):
+        raise ValueError(f"load {name}")
+
+    monkeypatch.setattr(data, "load", load)
+    assert main(["train"]) == 1
+    assert capsys.readouterr().err == "zerohero: load shakespeare\n"
 
 
 def test_missing_text(tmp_path, capsys):
@@ -235,10 +535,26 @@ def test_missing_text(tmp_path, capsys):
     assert "no.txt" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("bad", [["--steps", "0"], ["--minutes", "-1"]])
-def test_bad_lengths_are_refused(bad, text):
+@pytest.mark.parametrize("bad", [
+    ["--steps", "0"], ["--minutes", "-1"], ["--n-layer", "0"],
+    ["--minutes", "inf"],
+    ["--steps", "2", "--minutes", "1"], ["--steps", "1.5"]])
+def test_bad_lengths_are_refused(bad, text, capsys):
     with pytest.raises(SystemExit):
         main(["train", str(text), *bad])
+    assert bad[-2] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bad", [
+    ["--top-p", "0"], ["--top-p", "1.01"], ["--top-k", "0"],
+    ["--chars", "0"]])
+def test_bad_settings_of_a_sample_are_refused(bad, trained, capsys):
+    with pytest.raises(SystemExit):
+        main(["sample", str(trained), *bad])
+    error = capsys.readouterr().err
+    assert bad[0] in error and bad[1] in error
+    command = ["sample", str(trained), "--chars", "1", "--top-p", "1"]
+    assert main(command) == 0
 
 
 def test_ladder(tmp_path, monkeypatch, capsys):
@@ -253,3 +569,10 @@ def test_ladder(tmp_path, monkeypatch, capsys):
     assert main(["ladder"]) == 0
     out = capsys.readouterr().out
     assert "2.500" in out and "3.607" in out
+    other = {**row, "model": "b", "corpus": "shakespeare"}
+    (tmp_path / "ladder.json").write_text(json.dumps([row, other]))
+    main(["ladder"])
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    main(["ladder", "--corpus", "shakespeare"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and lines[1].startswith("b ")

@@ -139,6 +139,7 @@ def test_names_by_hand():
     names = ["emma", "mia", "mia", "zog", "ava"]
     train, held_out = ["emma", "ava"], ["mia", "noah", "emma"]
     assert name_novelty(names, train) == 3 / 5
+    assert name_novelty(["mia"], train) == 1  # one name is enough
     assert name_board(names, train, held_out) == {
         "novel": 3 / 5,
         "real": 2 / 5,  # emma is known from training: not invented

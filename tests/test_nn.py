@@ -571,6 +571,8 @@ def test_a_state_dict_that_does_not_fit_changes_nothing():
     )
     assert result.missing_keys == ["bias"]
     assert result.unexpected_keys == ["gain"]
+    with pytest.raises(ValueError, match="weight.*list.*bias.*NoneType"):
+        layer.load_state_dict({"weight": [[1.0]], "bias": None})
     assert layer.weight.abs().sum() == 0
     assert torch.equal(layer.bias, before["bias"])
 
@@ -648,12 +650,43 @@ def test_attributes_sort_themselves_and_can_be_replaced():
     assert m.c is m._parameters["c"]
     m.d = Parameter(torch.ones(1))  # from buffer to parameter
     assert not list(m.buffers()) and len(list(m.parameters())) == 3
+    del m.d
     m.register_buffer("d", torch.ones(1), persistent=False)
     assert list(m.state_dict()) == ["a", "c"]
     m.register_buffer("d", torch.ones(1))
     assert list(m.state_dict()) == ["a", "c", "d"]
+    del m.d
     m.register_parameter("d", None)  # from buffer to a name kept free
     assert m.d is None and not list(m.buffers())
+
+
+@pytest.mark.parametrize("library", [nn, torch.nn], ids=["ours", "torch"])
+def test_names_are_taken_until_they_are_deleted(library):
+    m = library.Module()
+    m.plain = 1
+    m.weight = Parameter(torch.ones(1))
+    m.child = library.Tanh()
+    m.register_buffer("kept", torch.ones(1))
+    m.register_buffer("local", torch.ones(1), persistent=False)
+    for name in ("training", "forward", "plain", "weight", "child"):
+        with pytest.raises((ValueError, KeyError), match=name):
+            m.register_buffer(name, torch.ones(1))
+    for name in ("training", "forward", "plain", "kept", "child"):
+        with pytest.raises((ValueError, KeyError), match=name):
+            m.register_parameter(name, Parameter(torch.ones(1)))
+    for name in ("plain", "weight", "child", "kept", "local"):
+        delattr(m, name)
+        assert not hasattr(m, name)
+        with pytest.raises(AttributeError, match=name):
+            delattr(m, name)
+    m.register_buffer("local", torch.ones(1))  # no longer left out
+    assert list(m.state_dict()) == ["local"] and not list(m.children())
+
+
+@pytest.mark.parametrize("library", [nn, torch.nn], ids=["ours", "torch"])
+def test_prefix_of_a_state_dict_goes_before_every_name(library):
+    state = library.Sequential(library.Linear(1, 1)).state_dict(prefix="a.")
+    assert list(state) == ["a.0.weight", "a.0.bias"]
 
 
 def test_registration_checks():
@@ -682,6 +715,8 @@ def test_train_and_eval_reach_everything(models):
         assert model.body[3].norm.training and not model.training
         model.train(False)
         assert not model.body[3].norm.training
+        with pytest.raises(ValueError, match="mode"):
+            model.train(torch.ones(2, 3))  # Keras would train on this
 
 
 def test_to_converts_floats_in_place(models):
@@ -695,6 +730,7 @@ def test_to_converts_floats_in_place(models):
     assert ours.body[3].norm.num_batches_tracked.dtype == torch.int64
     ours.to("cpu", torch.float32).to(device="cpu", dtype=None)
     assert ours.body[3].mask.dtype == torch.float32
+    assert ours.to(torch.zeros(1).double()).table.weight.dtype is torch.double
     with pytest.raises(ValueError, match="int64"):
         ours.to(torch.int64)
 
@@ -714,6 +750,26 @@ def test_zero_grad():
     assert layer.bias.grad is None
     layer.zero_grad()
     assert layer.weight.grad is None
+
+
+def test_freezing_and_thawing_reach_all_parameters(models):
+    for model in models:
+        assert model.body.requires_grad_(False) is model.body
+        frozen = {n for n, p in model.named_parameters()
+                  if not p.requires_grad}
+        assert frozen == {n for n, _ in model.named_parameters()
+                          if n.startswith("body.")}
+        assert frozen and len(frozen) < len(list(model.parameters()))
+        model.requires_grad_()
+        assert all(p.requires_grad for p in model.parameters())
+
+
+def test_apply_visits_children_before_parents_as_torch(models):
+    seen = []
+    for model in models:
+        assert model.apply(lambda m: seen.append(type(m).__name__)) is model
+    half = len(seen) // 2
+    assert seen[:half] == seen[half:] and seen[-1] == "Net" and half > 5
 
 
 # -- containers ------------------------------------------------------------

@@ -399,6 +399,28 @@ def test_last_epoch_like_torchs(case):
     assert_close(rates[0], rates[1])
 
 
+@pytest.mark.parametrize("name", ["LambdaLR", "MultiplicativeLR"])
+def test_schedules_with_functions_travel_to_torch_and_back(name):
+    def run(libraries):
+        rates, state = [], None
+        for library, tools in libraries:
+            opt = library.SGD([leaf(1.0)], lr=1.0)
+            schedule = getattr(tools, name)(opt, lambda t: 1 / (1 + t))
+            if state is not None:
+                opt.load_state_dict(state[0])
+                schedule.load_state_dict(state[1])
+            for _ in range(3):
+                opt.step()
+                schedule.step()
+                rates += schedule.get_last_lr()
+            state = opt.state_dict(), schedule.state_dict()
+        return rates
+
+    ours, theirs = (optim, optim), (torch.optim, SCHEDULERS)
+    for libraries in ([ours, theirs], [theirs, ours], [ours, ours]):
+        assert_close(run(libraries), run([theirs, theirs]))
+
+
 # -- schedules by hand -----------------------------------------------------
 def rates(make, steps):
     opt = optim.SGD([leaf(1.0)], lr=1.0)
@@ -485,6 +507,13 @@ def test_parameters_without_gradient_stay():
     assert resting.item() == 1.0 and moving.item() != 1.0
 
 
+def test_nothing_to_remember_is_an_empty_state():
+    for library in (optim, torch.optim):
+        opt = library.SGD([leaf(1.0, grad=[1.0])], lr=0.1)
+        opt.step()
+        assert opt.state_dict()["state"] == {} and not opt.state
+
+
 def test_zero_grad_and_closure():
     p = leaf(3.0)
     opt = optim.SGD([p], lr=0.1)
@@ -530,7 +559,10 @@ def test_bad_arguments():
         optim.SGD([p, p])
     with pytest.raises(ValueError, match="twice"):
         optim.SGD([{"params": [p]}, {"params": [p]}])
-    for options in ({"lr": -1.0}, {"momentum": -0.1}, {"weight_decay": -1.0}):
+    with pytest.raises(TypeError, match="set"):
+        optim.SGD([{"params": {p}}])
+    for options in ({"lr": -1.0}, {"momentum": -0.1}, {"weight_decay": -1.0},
+                    {"lr": math.nan}):
         with pytest.raises(ValueError, match=next(iter(options))):
             optim.SGD([p], **options)
     for momentum, dampening in [(0, 0), (0.9, 0.1)]:
@@ -550,6 +582,12 @@ def test_bad_arguments():
             make([p], lr=0.1, foreach=True)
         with pytest.raises(TypeError, match="momentun"):
             make([p], lr=0.1, momentun=0)
+        for option in ("capturable", "decoupled_weight_decay"):
+            if option not in inspect.signature(
+                getattr(torch.optim, name)
+            ).parameters:
+                with pytest.raises(TypeError, match=option):
+                    make([p], **{option: False})
     with pytest.raises(ValueError, match="ns_steps"):
         optim.Muon([torch.zeros(2, 2, requires_grad=True)], ns_steps=100)
     matrix = torch.zeros(2, 2, requires_grad=True)

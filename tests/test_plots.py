@@ -55,6 +55,15 @@ def test_loss_curve_smooths_with_a_running_mean():
     ax = plots.loss_curve([1.0, 3.0, 5.0, 7.0], smooth=2)
     assert list(ax.lines[1].get_ydata()) == [2, 4, 6]
     assert list(ax.lines[1].get_xdata()) == [1, 2, 3]
+    for smooth in (5, 1, None):  # too long, or no mean at all
+        _, ax = plt.subplots()
+        plots.loss_curve([1.0, 3.0, 5.0, 7.0], ax=ax, smooth=smooth)
+        (line,) = ax.lines
+        assert list(line.get_ydata()) == [1, 3, 5, 7]
+    assert ax.get_xlabel() == "step" and ax.get_legend() is None
+    plots.loss_curve([1.0, 3.0], ax=ax, smooth=2, label="mean")
+    (name,) = ax.get_legend().get_texts()
+    assert name.get_text() == "mean"
 
 
 def test_heatmap_writes_the_numbers():
@@ -65,6 +74,21 @@ def test_heatmap_writes_the_numbers():
     assert [t.get_text() for t in ax.get_xticklabels()] == ["a", "\\n"]
     norm = ax.images[0].norm
     assert norm.vmin == -norm.vmax == -2
+    where = [t.get_position() for t in ax.texts]
+    assert where == [(0, 0), (1, 0), (0, 1), (1, 1)]  # x is the column
+
+
+def test_heatmap_ink_stands_out_from_its_square():
+    for center in (None, 0.0):
+        m = torch.linspace(-4, 4, 9).view(1, 9)
+        _, ax = plt.subplots()
+        plots.heatmap(m, ax=ax, fmt=".0f", center=center)
+        squares = ax.images[0].to_rgba(m.numpy())[0]
+        for text, square in zip(ax.texts, squares, strict=True):
+            assert contrast(text.get_color(), square) > 3
+    _, ax = plt.subplots()
+    plots.heatmap(torch.full((2, 2), 5.0), ax=ax, center=5.0)  # all white
+    assert ax.images[0].norm(5.0) == 0.5
 
 
 def test_heatmap_refuses_what_is_no_matrix():
@@ -77,12 +101,32 @@ def test_bars_need_a_label_each():
     assert [p.get_height() for p in ax.patches] == [1, 2, 3]
     with pytest.raises(ValueError, match="2 labels for 3"):
         plots.bars("ab", [1, 2, 3])
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["a", "b", "c"]
+    _, ax = plt.subplots()
+    plots.bars("abc", [1, 2, 3], ax=ax, horizontal=True, color="red")
+    assert [p.get_width() for p in ax.patches] == [1, 2, 3]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b", "c"]
+    low, high = ax.get_ylim()
+    assert low > high  # the first bar on top
+    assert matplotlib.colors.to_hex(ax.patches[0].get_facecolor()) == "#ff0000"
 
 
 def test_histogram_is_a_density():
     ax = plots.histogram(torch.randn(1000), bins=20)
     heights, edges, _ = ax.patches[0].get_data()
     assert (heights * (edges[1:] - edges[:-1])).sum() == pytest.approx(1)
+    assert len(heights) == 20 and ax.get_legend() is None
+    _, ax = plt.subplots()
+    plots.histogram({"a": torch.tensor([0.0, 1.0]),
+                     "b": torch.tensor([[4.0, 2.0]])}, ax=ax, bins=4)
+    a, b = (p.get_data() for p in ax.patches)
+    assert list(a.edges) == list(b.edges) == [0, 1, 2, 3, 4]
+    assert list(a.values) == [0.5, 0.5, 0, 0]
+    assert list(b.values) == [0, 0, 0.5, 0.5]
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["a", "b"]
+    _, ax = plt.subplots()
+    plots.histogram(torch.full((3,), 7.0), ax=ax)  # one value only
+    assert ax.patches[0].get_data().edges[0] == 7
 
 
 def test_scatter_symbols_marks_the_highlighted():
@@ -99,6 +143,35 @@ def test_lines_differ_by_more_than_color():
     ax = plots.lines({"a": ([1, 2], [1, 2]), "b": ([1, 2], [2, 1])}, logx=True)
     assert ax.lines[0].get_linestyle() != ax.lines[1].get_linestyle()
     assert ax.get_xscale() == "log" and ax.get_legend() is not None
+    assert ax.get_yscale() == "linear"
+    assert ax.lines[0].get_marker() == "None"
+    _, ax = plt.subplots()
+    plots.lines({"": ([1, 2], [3, 4])}, ax=ax, logy=True, marker=True,
+                xlabel="x", ylabel="y")
+    assert (ax.get_xscale(), ax.get_yscale()) == ("linear", "log")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("x", "y")
+    assert ax.lines[0].get_marker() == "o" and ax.get_legend() is None
+    assert list(ax.lines[0].get_ydata()) == [3, 4]
+
+
+def test_a_short_logarithmic_axis_has_plain_numbers():
+    ax = plots.lines({"": ([1, 9999], [1500, 7800])}, logx=True, logy=True)
+    ax.figure.canvas.draw()
+    assert "5,000" in [t.get_text() for t in ax.get_yticklabels()]
+    assert "$\\mathdefault{10^{2}}$" in [
+        t.get_text() for t in ax.get_xticklabels()]
+
+
+def test_the_name_of_a_floor_stands_beside_the_curve():
+    ax = plots.loss_curve([3.0, 2.0], floors={"bigram": 1.5})
+    ax.figure.canvas.draw()
+    (name,) = ax.texts
+    assert name.get_window_extent().x0 > ax.get_window_extent().x1
+
+
+def test_a_dot_is_drawn_large_enough_to_see():
+    dot, letter = plots.scatter_symbols([[0, 0], [1, 1]], ".a").texts
+    assert dot.get_size() > 1.5 * letter.get_size()
 
 
 def test_functions_draw_on_the_given_axes():
@@ -120,6 +193,49 @@ def test_cells_take_strings_and_tensors():
     drawings.cells(ax, "a\n")
     drawings.cells(ax, torch.tensor([0.25]), fmt=".1f")
     assert [t.get_text() for t in ax.texts] == ["a", "\\n", "0.2"]
+
+
+def colors(ax):
+    return [matplotlib.colors.to_hex(p.get_facecolor()) for p in ax.patches]
+
+
+def test_cells_are_filled_as_asked():
+    red, blue, white = "#ff0000", "#0000ff", "#ffffff"
+    for values, fill, wanted in (
+            ([1, 2], None, [white, white]),
+            ([1, 2], red, [red, red]),
+            ([1, 2], [red, blue], [red, blue]),
+            ([[1, 2], [3, 4]], [[red, blue], [blue, red]],
+             [red, blue, blue, red]),
+            ([[1, 2], [3, 4]], lambda i, j, v: red if v == 3 and (i, j) == (
+                1, 0) else blue, [blue, blue, red, blue])):
+        ax = drawings.canvas(6, 3)
+        drawings.cells(ax, values, fill=fill)
+        assert colors(ax) == wanted
+
+
+def test_everything_lies_where_it_was_put():
+    ax = drawings.canvas(9, 6, scale=0.5)
+    assert list(ax.figure.get_size_inches()) == [4.5, 3]
+    assert ax.get_xlim() == (0, 9)
+    drawings.cells(ax, [5], 2, 1, width=3, height=2)
+    assert ax.texts[0].get_position() == (3.5, 2)
+    drawings.box(ax, 1, 2, 4, 3, "mid", color="#ff0000")
+    assert ax.texts[1].get_position() == (3, 3.5)
+    assert colors(ax)[1] == "#ff0000"
+    x = ax.patches[1].get_window_extent().transformed(
+        ax.transData.inverted())
+    assert (round(x.x0), round(x.x1)) == (1, 5)
+    assert sorted((round(x.y0), round(x.y1))) == [2, 5]
+    drawings.arrow(ax, (0, 4), (2, 6), "go", color="#0000ff")
+    x, y = ax.texts[2].get_position()
+    assert x == 1 and 4.5 < y < 5  # just above the middle
+    assert ax.texts[2].get_color() == "#0000ff"
+    drawings.arrow(ax, (0, 4), (2, 6))
+    drawings.note(ax, 7, 1, "see", ha="right")
+    see = ax.texts[3]
+    assert (see.get_text(), see.get_position()) == ("see", (7, 1))
+    assert see.get_ha() == "right" and see.get_color() == plots.INK
 
 
 def test_canvas_reads_downward():

@@ -1,5 +1,7 @@
 """zerohero.scaling: laws found again, contexts counted, mixtures by hand."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -30,7 +32,7 @@ def grid(law, noise=0.0):
 
 def test_a_law_by_hand():
     law = PowerLaw(0.5, (8.0, 100.0), (1.0, 0.5))
-    assert law.parts(16, 400) == (0.5, 0.5)
+    assert law.parts(16, 400) == (0.5, 0.5) and law.error == 0
     assert law(16, 400) == 1.5
     assert law(8, 100) == 2.5  # each part is 1 at its scale
 
@@ -82,11 +84,46 @@ def test_the_best_split_is_the_best(compute):
 @pytest.mark.parametrize("x, y, message", [
     (torch.ones(4, 2), torch.ones(4), "4 runs.*5 numbers"),
     (torch.ones(4), torch.ones(3), "same n"),
-    (torch.tensor([1.0, 2, 0]), torch.ones(3), "above 0"),
-    (torch.tensor([1.0, 2, 3]), torch.tensor([1.0, -1, 1]), "above 0")])
+    (torch.tensor([1.0, 2, 0]), torch.ones(3), "x .*above 0.* 0 to 2"),
+    (torch.tensor([1.0, 2, 3]), torch.tensor([1.0, -1, 1]),
+     "loss .*above 0.* -1 to 1"),
+    (torch.tensor([1.0, 2, 3]), torch.tensor([1.0, torch.inf, 1]),
+     "loss .*finite.* 1 to inf"),
+    (torch.tensor([1.0, torch.nan, 3]), torch.ones(3), "x .*nan")])
 def test_a_fit_refuses(x, y, message):
     with pytest.raises(ValueError, match=message):
         scaling.fit_power_law(x, y)
+
+
+def test_as_many_runs_as_numbers_are_enough():
+    n = torch.tensor([10.0, 1e3, 1e5])
+    found = scaling.fit_power_law(n, 0.5 + (20 / n) ** 0.3)
+    assert found.error < 1e-4
+    assert_close(found(100.0), 0.5 + 0.2**0.3, rtol=1e-3, atol=0)
+    with pytest.raises(ValueError, match="2 runs.*3 numbers"):
+        scaling.fit_power_law(n[:2], torch.ones(2))
+
+
+def test_the_best_of_all_starts_is_kept(monkeypatch):
+    """A search that stays where it begins: one of the starts fits."""
+    class Lazy:
+        def __init__(self, params, **options):
+            pass
+
+        def step(self, closure):
+            return closure()
+
+        def zero_grad(self):
+            pass
+    monkeypatch.setattr(torch.optim, "LBFGS", Lazy)
+    n = torch.logspace(1, 5, 9)
+    part = math.exp(-2) * (1000 / n) ** 0.2  # the middle of n is 1000
+    share = 1 / (1 + math.exp(2))  # of the lowest loss
+    floor = part.min().item() * share / (1 - share)
+    found = scaling.fit_power_law(n, floor + part)
+    assert found.error < 1e-5
+    assert_close(found.floor, floor, rtol=1e-4, atol=0)
+    assert_close(found.exponent, (0.2,), rtol=1e-6, atol=0)
 
 
 def test_bad_questions_to_a_law():
@@ -94,12 +131,14 @@ def test_bad_questions_to_a_law():
         LAW(3.0)
     with pytest.raises(ValueError, match="above 0"):
         LAW(1.0, 0.0)
-    with pytest.raises(ValueError, match="compute"):
-        LAW.best_split(0)
+    for compute in (0, torch.inf, torch.nan):
+        with pytest.raises(ValueError, match="compute"):
+            LAW.best_split(compute)
     with pytest.raises(ValueError, match="best_split"):
         PowerLaw(1.0, (2.0,), (0.5,)).best_split(1e9)
-    with pytest.raises(ValueError, match="floors"):
-        scaling.fit_power_law(torch.arange(1.0, 5), torch.ones(4), (0.5, 0.5))
+    for floors in ((0.5, 0.5), (-0.1, 0.5), (0.0, 1.1)):
+        with pytest.raises(ValueError, match="floors"):
+            scaling.fit_power_law(torch.arange(1.0, 5), torch.ones(4), floors)
 
 
 # ------------------------------------------------------------ long contexts
@@ -135,7 +174,7 @@ def test_sliding_losses_are_those_of_single_windows(stride, n):
     ids = torch.randint(11, (n,), generator=generator(2))
     got = scaling.sliding_losses(model, ids, 8, stride, batch_size=24)
     assert model.training  # the mode is put back
-    assert got.shape == (n - 1,)
+    assert got.shape == (n - 1,) and not got.requires_grad
     assert_close(got, by_hand(model, ids, 8, stride))
 
 
@@ -153,6 +192,34 @@ def test_stride_1_gives_every_symbol_its_whole_context():
     with torch.no_grad():
         log = model(ids[12:20][None])[0, -1].log_softmax(-1)
     assert_close(got[19], -log[ids[20]])
+
+
+@pytest.mark.parametrize("batch_size, rows", [(1, 1), (23, 2), (24, 3)])
+def test_sliding_runs_no_more_at_once_than_asked(batch_size, rows):
+    model, seen = small().eval(), []
+
+    class Spy(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(()))
+
+        def forward(self, idx):
+            seen.append(len(idx))
+            return model(idx)
+    ids = torch.randint(11, (40,), generator=generator(2))
+    got = scaling.sliding_losses(Spy(), ids, 8, 4, batch_size)
+    assert_close(got, by_hand(model, ids, 8, 4))
+    assert max(seen) == rows and sum(seen) == 9
+
+
+def test_sliding_puts_the_mode_back():
+    for training in (True, False):
+        model = small().train(training)
+        scaling.sliding_losses(model, torch.arange(9), 8, 8)
+        assert model.training == training
+        with pytest.raises(RuntimeError):
+            scaling.sliding_losses(model, torch.arange(9) + 3, 8, 8)
+        assert model.training == training
 
 
 def test_sliding_refuses():

@@ -72,6 +72,9 @@ def test_slots_by_hand():
 def test_slots_needs_a_dense_tensor(bad):
     with pytest.raises(ValueError, match="dense tensor"):
         slots(bad)
+    for pair in ((bad, torch.eye(2)), (torch.eye(2), bad)):
+        with pytest.raises(ValueError, match="dense tensor"):
+            shares_memory(*pair)
 
 
 @steady

@@ -232,6 +232,13 @@ def test_merges_are_replayed_in_order_not_by_length():
     assert Tokenizer([ab, abc_]).pieces("abc") == ["abc"]
 
 
+def test_merges_stay_inside_a_word_unless_told_otherwise():
+    a_, b = (97, 32), "a b"  # "a" and the space behind it
+    assert Tokenizer([a_]).pieces(b) == ["a", " ", "b"]
+    assert Tokenizer([a_], split=False).pieces(b) == ["a ", "b"]
+    assert train("a a a ", 257).merges == [(32, 97)]
+
+
 def test_like_the_tokenizers_library(tokenizer, play):
     import tokenizers as hf
 

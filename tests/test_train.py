@@ -1,5 +1,6 @@
 """zerohero.train: batches, loop, evaluation, checkpoints, machine."""
 
+import json
 import math
 import os
 
@@ -44,6 +45,16 @@ def test_device_can_hold_a_tensor():
     assert torch.ones(2, device=where).sum().item() == 2
 
 
+@pytest.mark.parametrize("has, wanted", [
+    ({"cuda", "mps"}, "cuda"), ({"cuda"}, "cuda"), ({"mps"}, "mps"),
+    (set(), "cpu")])
+def test_a_gpu_is_taken_where_there_is_one(monkeypatch, has, wanted):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in has)
+    monkeypatch.setattr(torch.backends.mps, "is_available",
+                        lambda: "mps" in has)
+    assert train.device() == torch.device(wanted)
+
+
 @pytest.mark.parametrize("text, cores", [
     ("150000 100000\n", 1.5), ("max 100000\n", None), ("200000 100000", 2.0),
     ("nonsense", None)])
@@ -75,15 +86,23 @@ def test_threads_obeys_quota_and_environment(tmp_path, monkeypatch):
         assert train.threads(str(tmp_path)) == 1
         (tmp_path / "cpu.max").write_text("max 100000")
         assert train.threads(str(tmp_path)) == 8
-        monkeypatch.setenv("OMP_NUM_THREADS", "3")
-        assert train.threads(str(tmp_path)) == 3
+        for omp, wanted in (("3", 3), ("1", 1), ("16", 8), ("0", 8),
+                            ("4,2", 8)):  # no single count: left alone
+            monkeypatch.setenv("OMP_NUM_THREADS", omp)
+            assert train.threads(str(tmp_path)) == wanted
+        monkeypatch.delenv("OMP_NUM_THREADS")
+        monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+        monkeypatch.setattr(os, "cpu_count", lambda: 5)
+        assert train.threads(str(tmp_path)) == 5
+        monkeypatch.setattr(os, "cpu_count", lambda: None)  # not known
+        assert train.threads(str(tmp_path)) == 1
     finally:
         torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("half, full, wanted", [
     (1.0, 4.0, torch.bfloat16), (4.0, 1.0, torch.float32),
-    (1.0, 1.1, torch.float32)])
+    (1.0, 1.2, torch.float32), (1.0, 1.5, torch.bfloat16)])
 def test_number_format_follows_the_probe(monkeypatch, half, full, wanted):
     times = {torch.bfloat16: half, torch.float32: full}
     monkeypatch.setattr(train, "_fastest", lambda dtype, where: times[dtype])
@@ -133,6 +152,15 @@ def test_batches_show_each_example_once_an_epoch():
             seen += xb.tolist()
         assert sorted(seen) == x.tolist()
     assert seen != x.tolist()  # shuffled
+
+
+def test_batches_of_one_example():
+    x = torch.arange(5)
+    for batches in (train.Batches(x, x, 1, generator()),
+                    train.TextBatches(torch.arange(6), 1, 1, generator())):
+        for _ in range(3):
+            epoch = [next(batches)[0].item() for _ in range(5)]
+            assert sorted(epoch) == x.tolist()
 
 
 def test_batches_never_mix_two_epochs():
@@ -196,6 +224,13 @@ def test_batches_refuse_unequal_lengths():
         train.Batches(torch.arange(10), torch.arange(9), 2)
 
 
+def test_batches_refuse_what_is_no_tensor():
+    x = torch.arange(3)
+    for pair in (([1, 2, 3], x), (x, x.numpy())):
+        with pytest.raises(ValueError, match="must be tensors, not"):
+            train.Batches(*pair, 2)
+
+
 @pytest.mark.parametrize("own", [True, False])
 def test_batches_continue_from_their_state(own):
     def new(seed):
@@ -230,6 +265,9 @@ def test_cosine():
 def test_schedules_refuse_a_warmup_as_long_as_the_run(make):
     with pytest.raises(ValueError, match="warmup"):
         make(10, warmup=10)
+    with pytest.raises(ValueError, match="warmup=-1"):
+        make(10, warmup=-1)
+    assert make(10, warmup=9)(8) == make(10, warmup=9)(9) == 1.0
     with pytest.raises(ValueError, match="steps"):
         make(0)
 
@@ -290,6 +328,58 @@ def test_evaluate_uses_eval_mode_and_puts_it_back():
     assert model.weight.grad is None
 
 
+@pytest.mark.parametrize("measure", [train.evaluate, train.losses])
+def test_the_mode_comes_back_even_after_an_error(measure):
+    model, x = Table(), TEXT[:4].view(2, 2)
+    for training in (True, False):
+        model.train(training)
+        with pytest.raises(ValueError, match="targets of shape"):
+            measure(model, x, x[:, :1])
+        assert model.training == training
+
+
+@pytest.mark.parametrize("measure", [train.evaluate, train.losses])
+def test_batch_size_bounds_what_runs_at_once(measure):
+    seen, table = [], torch.zeros(5, 5)
+
+    def model(idx):  # a model need not be a module
+        seen.append(idx.numel())
+        return table[idx]
+    x = TEXT[:91].view(7, 13)
+    for size, wanted in ((40, [39, 39, 13]), (8, [13] * 7)):
+        seen.clear()
+        out = measure(model, x, x, size)
+        assert_close(torch.as_tensor(out).mean().item(), math.log(5))
+        assert seen == wanted
+    seen.clear()
+    measure(lambda idx: model(idx)[:, 0], x, x[:, 0], 4)  # windows
+    assert seen == [4 * 13, 3 * 13]
+    with pytest.raises(ValueError, match="batch_size=0"):
+        measure(model, x, x, 0)
+
+
+def test_losses_of_half_precision_logits_are_computed_in_full():
+    logits = torch.randn(300, 5, generator=generator()).bfloat16() * 9
+    x, y = torch.arange(300), torch.arange(300) % 5
+    wanted = F.cross_entropy(logits.float(), y).item()
+    assert_close(train.evaluate(lambda i: logits[i], x, y), wanted,
+                 rtol=1e-6, atol=0)
+
+
+def test_a_share_of_the_evaluation():
+    """Process 1 of 3: its rows are summed, the count is that of all."""
+    class World:
+        rank, size = 1, 3
+
+        def sum(self, total):
+            return total + 100.0  # what the others have
+    table = torch.randn(5, 5, generator=generator())
+    x, y = TEXT[:7], TEXT[1:8]
+    own = F.cross_entropy(table[x[[1, 4]]], y[[1, 4]], reduction="sum")
+    out = train.evaluate(lambda i: table[i], x, y, world=World())
+    assert_close(out, (own.item() + 100) / 7)
+
+
 def test_shapes_that_do_not_belong_together():
     with pytest.raises(ValueError, match=r"\(4, 3, 5\)"):
         train.evaluate(Table(), torch.zeros(4, 3).long(),
@@ -345,6 +435,31 @@ def test_fit_takes_several_optimizers():
         assert not torch.equal(old, p)
 
 
+def test_the_schedule_scales_every_group_of_every_optimizer():
+    a, b, c = (torch.nn.Parameter(torch.zeros(())) for _ in range(3))
+    both = [torch.optim.SGD([{"params": [a]}, {"params": [b], "lr": 3.0}],
+                            lr=1.0), torch.optim.SGD([c], lr=5.0)]
+    for p in (a, b, c):
+        p.grad = torch.tensor(-1.0)
+    groups = [g for o in both for g in o.param_groups]
+    train._step(both, groups, lambda step: step / 10, 2)
+    assert_close([p.item() for p in (a, b, c)], [0.2, 0.6, 1.0])
+    assert [g["lr"] for g in groups] == [1.0, 3.0, 5.0]
+
+    def broken():
+        raise KeyboardInterrupt
+    both[1].step = broken
+    with pytest.raises(KeyboardInterrupt):
+        train._step(both, groups, lambda step: 0.5, 2)
+    assert [g["lr"] for g in groups] == [1.0, 3.0, 5.0]
+
+
+def test_fit_trains_in_training_mode():
+    model, optimizer, batches = start(drop=0.5)
+    train.fit(model.eval(), batches, optimizer, 2, log=False)
+    assert model.training
+
+
 def test_fit_works_on_models_of_windows():
     model = Window()
     x, y = TEXT[:-1].unfold(0, 2, 1), TEXT[2:]
@@ -375,6 +490,12 @@ def test_fit_keeps_the_best():
     assert history.best[0] <= 30
     assert_close(train.evaluate(model, *val), history.best[1])
     assert history.val[-1][1] > history.best[1] + 0.1
+    model, optimizer, batches = start(lr=3.0, kind=torch.optim.SGD)
+    history = train.fit(model, batches, optimizer, 60, schedule=wild,
+                        val=val, eval_every=10, log=False)  # unasked
+    assert_close(train.evaluate(model, *val), history.val[-1][1])
+    model.load_state_dict(history.best_state)
+    assert_close(train.evaluate(model, *val), history.best[1])
     with pytest.raises(ValueError, match="val"):
         train.fit(model, batches, optimizer, 3, keep_best=True)
 
@@ -393,6 +514,15 @@ def test_fit_prints_at_most_ten_lines(capsys, steps, eval_every):
     assert "val" in lines[-1]
     train.fit(model, batches, optimizer, steps, log=False)
     assert capsys.readouterr().out == ""
+
+
+def test_of_equal_losses_the_first_is_the_best(monkeypatch):
+    monkeypatch.setattr(train, "evaluate", lambda *_, **__: 1.5)
+    model, optimizer, batches = start()
+    history = train.fit(model, batches, optimizer, 6, val=(TEXT, TEXT),
+                        eval_every=2, log=False)
+    assert history.val == [(2, 1.5), (4, 1.5), (6, 1.5)]
+    assert history.best == (2, 1.5)
 
 
 class Clock:
@@ -466,6 +596,45 @@ def test_where_a_run_ended():
     assert h.done == 9 and len(h.losses) == 2
 
 
+def test_the_lines_of_a_run(monkeypatch, capsys):
+    model, optimizer, batches = start()
+    clock = Clock(monkeypatch, batches, lambda n: 0.5)
+
+    def evaluate(*_, **__):
+        clock.now += 90.0  # does not count
+        return 1.25
+    monkeypatch.setattr(train, "evaluate", evaluate)
+    h = train.fit(model, clock, optimizer, 36, val=(TEXT, TEXT),
+                  eval_every=18)
+    assert_close(h.seconds, 18.0)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2  # 18 s: too short to promise anything
+    halves = [sum(part) / 18 for part in (h.losses[:18], h.losses[18:])]
+    assert lines == [
+        f"step 18/36  train {halves[0]:.4f}  val 1.2500  9.0 s, "
+        f"about 9 s to go",
+        f"step 36/36  train {halves[1]:.4f}  val 1.2500  18.0 s"]
+    clock = Clock(monkeypatch, batches, lambda n: 2.0)
+    train.fit(model, clock, optimizer, 3)
+    ends = [s.split("  ")[-1] for s in capsys.readouterr().out.splitlines()]
+    assert ends == ["2.0 s, about 4 s to go", "4.0 s, about 2 s to go",
+                    "6.0 s"]
+
+
+@pytest.mark.parametrize("cost, promised", [(2.0, 60), (0.7, 21),
+                                            (0.65, None)])
+def test_the_promise_by_hand(monkeypatch, capsys, cost, promised):
+    """Only a run of more than 20 s is worth one."""
+    model, optimizer, batches = start()
+    clock = Clock(monkeypatch, batches, lambda n: cost)
+    train.fit(model, clock, optimizer, 40, start=10)
+    told = [line for line in capsys.readouterr().out.splitlines()
+            if "will take" in line]
+    assert told == ([] if promised is None else [
+        f"30 steps will take about {promised} s here; interrupt when you "
+        f"like"])
+
+
 def test_fit_says_how_long_it_will_take(capsys, monkeypatch):
     clock = iter(i * 2.0 for i in range(10_000))
     monkeypatch.setattr(train.time, "perf_counter", lambda: next(clock))
@@ -485,11 +654,14 @@ def test_ctrl_c_keeps_what_was_learned(capsys):
             if left[0] < 0:
                 raise KeyboardInterrupt
             return next(batches)
-    history = train.fit(model, Impatient(), optimizer, 100)
+    history = train.fit(model, Impatient(), optimizer, 100, start=20)
     assert history.interrupted and len(history.losses) == 5
+    assert history.done == 25
     assert model.weight.abs().sum() > 0
-    assert "after 5 steps" in capsys.readouterr().out
+    assert "after 25 steps" in capsys.readouterr().out
     assert optimizer.param_groups[0]["lr"] == 0.1
+    assert not train.fit(model, batches, optimizer, 1,
+                         log=False).interrupted
 
 
 def test_fit_stops_at_a_loss_that_is_not_finite():
@@ -497,15 +669,57 @@ def test_fit_stops_at_a_loss_that_is_not_finite():
     model.weight.data[0, 0] = math.inf
     with pytest.raises(ValueError, match="step 0.*learning rate"):
         train.fit(model, batches, optimizer, 5, log=False)
+    with pytest.raises(ValueError, match="at step 3:"):  # taken up again
+        train.fit(model, batches, optimizer, 5, start=3, log=False)
+
+
+def test_a_lost_run_ends_at_its_next_line():
+    model, optimizer, batches = start(lr=0.1)
+    drawn = []
+
+    class Poison:
+        def __next__(self):
+            drawn.append(1)
+            if len(drawn) == 14:
+                model.weight.data.fill_(math.nan)
+            return next(batches)
+    with pytest.raises(ValueError, match="nan at step 13"):
+        train.fit(model, Poison(), optimizer, 90, log=False)
+    assert len(drawn) == 20  # a line every 10 steps
+    assert optimizer.param_groups[0]["lr"] == 0.1
 
 
 @pytest.mark.parametrize("wrong", [
-    {"steps": 0}, {"steps": 5, "start": 6}, {"steps": 5, "eval_every": 0},
+    {"steps": 0}, {"steps": 5, "start": 6}, {"steps": 5, "start": -1},
+    {"steps": 5, "eval_every": 0},
     {"steps": 5, "eval_every": 2}, {"steps": 5, "seconds": 0.0}])
 def test_fit_refuses_bad_counts(wrong):
     model, optimizer, batches = start()
     with pytest.raises(ValueError):
         train.fit(model, batches, optimizer, **wrong)
+
+
+@pytest.mark.parametrize("place, thing, says", [
+    ("batches", torch.utils.data.DataLoader(torch.arange(4)), "DataLoader"),
+    ("optimizer", "adam", "'adam' is no optimizer"),
+    ("schedule", 0.5, "schedule is a float"),
+    ("val", torch.zeros(4, 2), "pair"),
+    ("val", (torch.zeros(4),), "pair")])
+def test_fit_refuses_what_keras_would_take(place, thing, says):
+    model, optimizer, batches = start()
+    given = {"batches": batches, "optimizer": optimizer, place: thing}
+    before = model.weight.detach().clone()
+    with pytest.raises(ValueError, match=says):
+        train.fit(model, steps=3, log=False, **given)
+    assert torch.equal(model.weight, before)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_fit_says_that_the_batches_have_ended(accumulate):
+    model, optimizer, batches = start()
+    few = iter([next(batches) for _ in range(3)])
+    with pytest.raises(ValueError, match="came to an end"):
+        train.fit(model, few, optimizer, 4, accumulate=accumulate, log=False)
 
 
 # ------------------------------------------------------------- checkpoints
@@ -597,11 +811,53 @@ def test_damaged_and_foreign_files(tmp_path):
         train.read(tmp_path / "nowhere.npz")
 
 
+@pytest.mark.parametrize("change", [
+    {"format": "other"}, {"version": 2}, {"dtypes": ["int32"]},
+    {"dtypes": ["number"]}, {"tree": {"tensor": 1}}, {"tree": {}}])
+def test_a_head_that_does_not_fit_is_refused(tmp_path, change):
+    path = tmp_path / "x.npz"
+    head = {"format": "zerohero", "version": 1, "dtypes": ["float32"],
+            "tree": {"tensor": 0}}
+    for extra in ({}, change):
+        text = json.dumps({**head, **extra}).encode()
+        train.np.savez(path, head=train.np.frombuffer(text, "u1"),
+                       t0=train.np.ones(2, "f4"))
+        if not extra:
+            assert_close(train.read(path), torch.ones(2))
+    with pytest.raises(ValueError, match="x.npz is not a whole checkpoint"):
+        train.read(path)
+
+
+def test_several_optimizers_are_saved_one_by_one(tmp_path):
+    def parts(seed):
+        torch.manual_seed(seed)
+        model = torch.nn.Sequential(torch.nn.Embedding(5, 4),
+                                    torch.nn.Linear(4, 5))
+        return model, [torch.optim.AdamW(m.parameters(), lr=seed / 10)
+                       for m in model]
+    model, both = parts(1)
+    train.fit(model, train.TextBatches(TEXT, 8, 4), both, 3, log=False)
+    train.save(tmp_path / "x.npz", model, both, step=3)
+    other, theirs = parts(2)
+    train.load(tmp_path / "x.npz", other, theirs)
+    for a, b in zip(both, theirs, strict=True):
+        assert b.param_groups[0]["lr"] == 0.1
+        for p, q in zip(a.param_groups[0]["params"],
+                        b.param_groups[0]["params"], strict=True):
+            assert_close(a.state[p]["exp_avg"], b.state[q]["exp_avg"])
+    assert_close(other.state_dict(), model.state_dict())
+    with pytest.raises(ValueError, match="has no optimizer2"):
+        train.load(tmp_path / "x.npz", other, [*theirs, both[0]])
+
+
 def test_load_says_what_is_missing(tmp_path):
     model, optimizer, batches = start()
     path = tmp_path / "x.npz"
     train.save(path, model, step=3)
     assert train.load(path, Table()) == (3, None)
+    train.save(path, model)
+    assert train.load(path, Table()) == (0, None)
+    train.save(path, model, step=3)
     with pytest.raises(ValueError, match="optimizer0, batches|batches"):
         train.load(path, model, optimizer, batches)
     train.write(path, [1, 2])
@@ -644,3 +900,8 @@ def test_name_rows_refuse():
         train.name_rows(NAMES[1:], 0, 5)
     with pytest.raises(ValueError, match="begin and end"):
         train.name_rows(NAMES[:-1], 0, 5)
+    with pytest.raises(ValueError, match="at least one name"):
+        train.name_rows(NAMES[:1], 0, 5)
+    assert train.name_rows(NAMES[-3:], 0, 2)[0].tolist() == [[0, 4]]
+    _, y = train.name_rows(torch.tensor([0, 0]), 0, 2)  # a name of nothing
+    assert y.tolist() == [[0, -1]]

@@ -210,6 +210,7 @@ def test_causal_conv_by_hand_and_refusals():
     y = conv(torch.tensor([[[1.0], [2.0], [3.0], [4.0]]]))
     assert y.flatten().tolist() == [1, 2, 13, 24]
     assert CausalConv1d(1, 1).delays() == [1, 0]
+    assert CausalConv1d(1, 1).bias.shape == (1,)
     assert CausalConv1d(1, 1, 3, 2).delays() == [4, 2, 0]
     with pytest.raises(ValueError, match="channels last"):
         conv(torch.zeros(2, 1, 4))
@@ -278,6 +279,21 @@ def test_stack_refuses():
     with pytest.raises(ValueError, match=r"\(B, T\)"):
         DilatedStack(9, 4, 5)(ids(3, V=9))
     assert DilatedStack(9, 4, 5, (3,)).receptive_field == 4
+
+
+@pytest.mark.parametrize("make", [
+    lambda g: Tree(9, 4, 3, 5, generator=g),
+    lambda g: DilatedStack(9, 3, 5, generator=g),
+    lambda g: DilatedStack(9, 3, 5, norm="layer", gated=True, generator=g),
+    lambda g: Recurrent(9, 3, 5, generator=g),
+    lambda g: CausalConv1d(3, 5, generator=g),
+    lambda g: GRUCell(3, 5, generator=g)])
+def test_all_chance_comes_from_the_generator(make):
+    before = torch.get_rng_state()
+    a, b, c = (make(generator(seed)).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert any(not torch.equal(a[k], c[k]) for k in a)
 
 
 # -- who depends on whom ----------------------------------------------------

@@ -2,6 +2,7 @@
 
     python -m zerohero train shakespeare --minutes 1
     python -m zerohero sample gpt.npz --prompt "KING" --temperature 0.8
+    python -m zerohero train my.txt --from gpt.npz --out my.npz
     python -m zerohero ladder
     torchrun --nproc-per-node 2 -m zerohero train
 
@@ -20,7 +21,15 @@ from pathlib import Path
 
 import torch
 
-from zerohero import data, distributed, generate, ladder, scaling, train
+from zerohero import (
+    data,
+    distributed,
+    generate,
+    ladder,
+    scaling,
+    tokens,
+    train,
+)
 from zerohero.bigrams import KneserNey
 from zerohero.gpt import (
     GPT,
@@ -46,8 +55,10 @@ def _fraction(text: str) -> float:
 def _positive(kind):
     def convert(text: str):
         value = kind(text)
-        if not value > 0:
-            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        if not 0 < value < math.inf:
+            raise argparse.ArgumentTypeError(
+                f"{text} is not a number above 0"
+            )
         return value
 
     convert.__name__ = kind.__name__
@@ -68,11 +79,29 @@ def parser() -> argparse.ArgumentParser:
         default="shakespeare",
         help="names, shakespeare, or the path of a text file",
     )
+    p.add_argument(
+        "--names", action="store_true", help="the file has one name a line"
+    )
+    p.add_argument(
+        "--tokens",
+        type=_positive(int),
+        metavar="V",
+        help="read V different byte-pair tokens instead of characters",
+    )
     p.add_argument("--out", type=Path, default=Path("gpt.npz"))
     length = p.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=_positive(float))
     length.add_argument("--steps", type=_positive(int))
-    p.add_argument("--resume", action="store_true", help="go on with --out")
+    p.add_argument(
+        "--resume", action="store_true", help="go on with --out as planned"
+    )
+    p.add_argument(
+        "--from",
+        dest="origin",
+        type=Path,
+        metavar="FILE",
+        help="begin with the weights of a saved GPT, of any text",
+    )
     p.add_argument("--plot", type=Path, help="save the loss curve here")
     p.add_argument(
         "--counts",
@@ -104,8 +133,55 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _sizes(args, corpus, reads: float) -> tuple[GPTConfig, int]:
-    """The configuration and the batch size: asked for, or the plan's."""
+def _check(args) -> None:
+    """Refuse at once what would fail, or be lost, at the end of the run."""
+    fixed = {"--tokens": args.tokens, "--n-layer": args.n_layer,
+             "--n-head": args.n_head, "--n-embd": args.n_embd}
+    if args.resume:
+        fixed |= {"--from": args.origin, "--minutes": args.minutes,
+                  "--steps": args.steps, "--block-size": args.block_size,
+                  "--batch-size": args.batch_size, "--dropout": args.dropout}
+    given = [k for k, v in fixed.items() if v is not None]
+    if given and args.resume:
+        raise ValueError(
+            f"--resume goes on as {args.out} was planned: leave out "
+            f"{', '.join(given)}; --from {args.out} begins another run with "
+            "its weights"
+        )
+    if given and args.origin:
+        raise ValueError(
+            f"{args.origin} decides about {', '.join(given)}: leave it out"
+        )
+    for path in filter(None, (args.out, args.plot)):
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder: name a file in it")
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _vocab(note):
+    """The symbols, or the tokenizer, of a saved GPT."""
+    if note.get("merges") is not None:
+        return tokens.Tokenizer(note["merges"].tolist())
+    return data.Vocab(note["symbols"])
+
+
+def _corpus(args, note) -> data.Corpus:
+    """The text, in the tokens of a saved GPT or in those asked for."""
+    corpus = data.load(args.corpus, "names" if args.names else None)
+    if note is not None and note.get("merges") is not None:
+        return corpus.with_vocab(_vocab(note))
+    if note is None and args.tokens:
+        text = corpus.vocab.decode(corpus.train)
+        return corpus.with_vocab(tokens.train(text, args.tokens))
+    return corpus
+
+
+def _sizes(args, corpus, reads: float, old=None) -> tuple[GPTConfig, int]:
+    """The configuration and the batch size: asked for, or the plan's.
+
+    With `old`, the model is of that configuration; rotary positions allow
+    another context, and dropout is the new run's affair.
+    """
     sizes = plan(len(corpus.train), reads, corpus.boundary is not None)
     if corpus.boundary is None:  # a split must hold at least one row
         least = min(len(corpus.train), len(corpus.val), len(corpus.test))
@@ -117,13 +193,20 @@ def _sizes(args, corpus, reads: float) -> tuple[GPTConfig, int]:
     asked = {k: getattr(args, k) for k in sizes}
     sizes.update({k: v for k, v in asked.items() if v is not None})
     batch_size = sizes.pop("batch_size")
-    config = fast_config(
-        len(corpus.vocab),
+    if old is not None:
+        sizes = {
+            **dataclasses.asdict(old),
+            "block_size": sizes["block_size"],
+            "dropout": sizes["dropout"],
+        }
+    else:
+        sizes["smear"] = min(2, sizes["block_size"] - 1)
+    sizes.update(
+        vocab_size=len(corpus.vocab),
         boundary=corpus.boundary,
         dtype=train.number_format(),
-        **sizes,
     )
-    return config, batch_size
+    return fast_config(**sizes), batch_size
 
 
 def _batches(corpus, config, batch_size: int, seed: int):
@@ -149,12 +232,12 @@ def _questions(corpus, ids, config) -> tuple:
 def _note(config: GPTConfig, corpus, **run) -> dict:
     sizes = dataclasses.asdict(config)
     sizes["dtype"] = str(config.dtype).removeprefix("torch.")
-    return {
-        "config": sizes,
-        "symbols": list(corpus.vocab.symbols),
-        "corpus": corpus.name,
-        **run,
-    }
+    vocab = corpus.vocab
+    if isinstance(vocab, tokens.Tokenizer):
+        symbols = {"merges": torch.tensor(vocab.merges).view(-1, 2)}
+    else:
+        symbols = {"symbols": list(vocab.symbols)}
+    return {"config": sizes, "corpus": corpus.name, **symbols, **run}
 
 
 def _configured(note, path: Path) -> GPTConfig:
@@ -181,6 +264,42 @@ def _read_note(path: Path):
     return note, _configured(note, path)
 
 
+def open_gpt(path: str | Path) -> tuple[GPT, data.Corpus]:
+    """A GPT that ``train`` saved, and its symbols in an empty corpus.
+
+    `generate.sample_text(model, corpus, 500, block_size=
+    model.config.block_size)` then writes what ``sample`` writes.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a damaged file, or one that ``train`` did not save.
+    """
+    note, config = _read_note(Path(path))
+    model = GPT(config)
+    model.load_state_dict(train.read(path)["model"])
+    return model.eval(), data.Corpus(
+        note["corpus"],
+        _vocab(note),
+        *[torch.empty(0, dtype=torch.long)] * 3,
+        raw="",
+        boundary=config.boundary,
+    )
+
+
+def _inherit(model: GPT, vocab, origin: Path) -> None:
+    """Begin with the weights of `origin`; symbols keep their rows."""
+    state, old = train.read(origin)["model"], _vocab(_read_note(origin)[0])
+    if isinstance(old, data.Vocab):
+        both = [s for s in vocab.symbols if s in old.stoi]
+        here = [vocab.stoi[s] for s in both]
+        there = [old.stoi[s] for s in both]
+        for name in ("embed.weight", "head.weight"):
+            table = model.state_dict()[name].clone()
+            table[here] = state[name][there].to(table.device)
+            state[name] = table
+    model.load_state_dict(state)
+
+
 def _step_seconds(config: GPTConfig, batches, world) -> float:
     """What a step takes here, by trying a few on a model to throw away.
 
@@ -193,8 +312,10 @@ def _step_seconds(config: GPTConfig, batches, world) -> float:
     many = torch.get_num_threads()
     for n in sorted({1, many} if world.size == 1 else {many}):
         torch.set_num_threads(n)
-        train.fit(model, batches, optimizers, 2, log=False)  # warm up
+        first = train.fit(model, batches, optimizers, 2, log=False)
         history = train.fit(model, batches, optimizers, 3, log=False)
+        if first.interrupted or history.interrupted:
+            raise KeyboardInterrupt
         took[n] = history.seconds / 3
     best = min(took, key=took.get)
     torch.set_num_threads(best)
@@ -207,22 +328,26 @@ def run_train(args) -> None:
     say = print if world.first else _say_nothing
     train.threads()
     begin = time.perf_counter()
-    corpus = data.load(args.corpus)
+    _check(args)
+    path = args.out if args.resume else args.origin
+    note, old = _read_note(path) if path else (None, None)
+    corpus = _corpus(args, note)
     generator = torch.Generator().manual_seed(args.seed)
     step = 0
     if args.resume:
-        note, config = _read_note(args.out)
-        if note["symbols"] != list(corpus.vocab.symbols):
+        config = old
+        if note.get("symbols") not in (None, corpus.vocab.symbols):
             raise ValueError(
                 f"{args.out} was trained on {note['corpus']!r}, whose "
-                f"symbols differ from those of {corpus.name!r}"
+                f"symbols differ from those of {corpus.name!r}; --from "
+                f"{args.out} begins another run with its weights"
             )
         steps, batch_size = note["steps"], note["batch_size"]
         seconds = note.get("seconds")  # of the whole run, or None
     else:
         steps = args.steps
         seconds = None if steps else 60 * (args.minutes or 1.0)
-        config, batch_size = _sizes(args, corpus, 0)
+        config, batch_size = _sizes(args, corpus, 0, old)
         reads = batch_size * config.block_size  # by one step
         if seconds:
             some = world.share(_batches(corpus, config, batch_size, 0))
@@ -233,7 +358,7 @@ def run_train(args) -> None:
                 say(f"{MOST_PASSES} passes over this text are enough")
         else:
             reads *= steps
-        config, batch_size = _sizes(args, corpus, reads)
+        config, batch_size = _sizes(args, corpus, reads, old)
         if seconds:
             steps = max(20, int(reads / batch_size / config.block_size))
             begun = time.perf_counter() - begin  # is part of the time
@@ -241,11 +366,21 @@ def run_train(args) -> None:
     model = GPT(config, generator)
     model.to(train.device())
     optimizers = fast_optimizers(model)
+    if args.origin:
+        _inherit(model, corpus.vocab, args.origin)
+        optimizers = fast_optimizers(  # do not run over what is known
+            model, muon_lr=0.01, lr=0.01, embed_lr=0.01
+        )
     source = world.share(
         _batches(corpus, config, batch_size, args.seed + 1)
     )
     if args.resume:
         step, _ = train.load(args.out, model, optimizers, source)
+        if step >= steps:
+            raise ValueError(
+                f"{args.out} has come to the end of its plan; --from "
+                f"{args.out} begins another run with its weights"
+            )
     else:
         torch.manual_seed(args.seed + world.rank)  # dropout draws from it
     world.spread(model)
@@ -277,12 +412,24 @@ def run_train(args) -> None:
     )
     if history.best and not history.interrupted:
         model.load_state_dict(history.best_state)
+    if history.interrupted and not history.losses:
+        raise KeyboardInterrupt  # nothing learned: what was there stays
     if world.first:
+        before = args.out.with_suffix(".before.npz")
+        if args.out.exists() and not args.resume:
+            args.out.replace(before)
+            say(f"the old {args.out} is now {before}")
         train.save(
             args.out, model, optimizers, source, step=history.done, note=note
         )
     loss = train.evaluate(model, *val, world=world)
-    say(f"validation loss {loss:.3f} nats per symbol, the whole split")
+    bits = tokens.bits_per_character(
+        loss, len(corpus.val), len(corpus.vocab.decode(corpus.val))
+    )
+    say(
+        f"validation loss {loss:.3f} nats per symbol, {bits:.2f} bits per "
+        f"character (a blind guess: {math.log(len(corpus.vocab)):.3f} nats)"
+    )
     if args.counts and world.first:
         say(_with_counts(model, corpus, config))
     if history.interrupted:
@@ -338,35 +485,27 @@ def _plot(losses: list[float], path: Path) -> None:
 def run_sample(args) -> None:
     """Write text that continues the prompt."""
     train.threads()
-    note, config = _read_note(args.checkpoint)
-    model = GPT(config)
-    model.load_state_dict(train.read(args.checkpoint)["model"])
+    model, corpus = open_gpt(args.checkpoint)
     model.to(train.device())
-    generator = None
+    generator, prompt, dot = None, args.prompt, None
     if args.seed is not None:
         generator = torch.Generator().manual_seed(args.seed)
-    corpus = data.Corpus(
-        note["corpus"],
-        data.Vocab(note["symbols"]),
-        *[torch.empty(0, dtype=torch.long)] * 3,
-        raw="",
-        boundary=config.boundary,
-    )
-    prompt = args.prompt
-    if config.boundary is not None and prompt == "\n":
-        prompt = corpus.vocab.symbols[config.boundary]
+    if corpus.boundary is not None:  # one name a line
+        dot = corpus.vocab.symbols[corpus.boundary]
+        prompt = dot + prompt.strip("\n").replace("\n", dot)
     text = generate.sample_text(
         model,
         corpus,
         args.chars,
         prompt,
-        block_size=config.block_size,
+        block_size=model.config.block_size,
+        cache=True,
         temperature=args.temperature,
         top_k=args.top_k,
         top_p=args.top_p,
         generator=generator,
     )
-    print(text)
+    print(text if dot is None else text.strip(dot).replace(dot, "\n"))
 
 
 def run_ladder(args) -> None:
@@ -382,8 +521,14 @@ def main(argv: list[str] | None = None) -> int:
         "sample": run_sample,
         "ladder": run_ladder,
     }
+    for stream in (sys.stdout, sys.stderr):  # a terminal without Chinese
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     try:
         commands[args.command](args)
+    except KeyboardInterrupt:
+        print("zerohero: stopped by hand", file=sys.stderr)
+        return 130
     except (ValueError, OSError) as error:
         print(f"zerohero: {error}", file=sys.stderr)
         return 1

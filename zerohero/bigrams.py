@@ -228,6 +228,11 @@ class _CountModel:
 
     def _usable(self, context) -> list[int]:
         """The part of a context that the model may look at."""
+        if isinstance(context, str):
+            raise ValueError(
+                f"a context is ids, not the text {context!r}: "
+                "vocab.encode(text) gives them"
+            )
         context = [int(i) for i in context]
         if context:
             self._check_range(context)

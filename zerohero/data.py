@@ -93,11 +93,12 @@ class Vocab:
         ids = np.where(known, self._ids[np.where(known, codes, 0)], -1)
         if (ids < 0).any():
             at = int((ids < 0).argmax())
+            shown = repr("".join(self.symbols[:100]))
             raise ValueError(
                 f"unknown character {text[at]!r} at position {at}: this "
-                f"vocabulary has the {len(self)} symbols "
-                f"{''.join(self.symbols)!r}; leave the character out or "
-                "load a corpus that contains it"
+                f"vocabulary has the {len(self)} symbols {shown}"
+                f"{' and more' * (len(self) > 100)}; leave the character "
+                "out or load a corpus that contains it"
             )
         return torch.from_numpy(ids.astype(np.int64))
 

@@ -114,7 +114,8 @@ def dead_units(h: Tensor, kind: str = "tanh", least: float = 0.02) -> Tensor:
     [True, False]
     """
     _check_filled("h", h)
-    return (slopes(h, kind) < least).flatten(0, -2).all(dim=0)
+    flat = slopes(h, kind) < least
+    return flat.reshape(-1, h.shape[-1]).all(dim=0)
 
 
 def activation_stats(

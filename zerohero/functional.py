@@ -297,7 +297,7 @@ def mse_loss(
         )
         _check_broadcast(input=input.shape, target=target.shape)
     kind = torch.promote_types(input.dtype, target.dtype)
-    losses = (input.to(kind) - target.to(kind)) ** 2
+    losses = ((_wide(input.to(kind)) - target.to(kind)) ** 2).to(kind)
     if weight is None:
         return _reduced(losses, torch.ones_like(losses), reduction)
     if weight.shape != losses.shape:
@@ -330,7 +330,8 @@ def sigmoid(input: Tensor) -> Tensor:
     """``1 / (1 + exp(-x))``, entry by entry, between 0 and 1.
 
     Written as ``exp(-log(exp(0) + exp(-x)))`` so that neither the value nor
-    the slope overflows for a very negative ``x``.
+    the slope overflows for a very negative ``x``; past 40 the result is 1 in
+    every precision, so a finite ``x`` is cut there.
 
     >>> sigmoid(torch.tensor([0.0, -1000.0]))
     tensor([0.5000, 0.0000])
@@ -338,6 +339,7 @@ def sigmoid(input: Tensor) -> Tensor:
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.sigmoid.html
     """
     x = _as_floating(input)
+    x = x.masked_fill((x > 40) & (x < math.inf), 40)
     return torch.logaddexp(torch.zeros_like(x), -x).neg().exp()
 
 
@@ -464,8 +466,9 @@ def batch_norm(
     ``running = (1 - momentum) * running + momentum * batch`` is updated in
     place with the *unbiased* variance; otherwise the running statistics
     normalize. Raises ValueError for a training batch with a single value
-    for each channel (its variance would be 0), for ``eps`` of 0 in training
-    and for shapes or dtypes that disagree. Ioffe and Szegedy, 2015.
+    for each channel (its variance would be 0), for a negative ``eps`` (in
+    training also 0) and for shapes or dtypes that disagree. Ioffe and
+    Szegedy, 2015.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.batch_norm.html
     """
@@ -484,10 +487,10 @@ def batch_norm(
     _check_dtypes(input, **vectors)
     if (running_mean is None) != (running_var is None):
         raise ValueError("give both running_mean and running_var, or none")
+    if eps < 0 or (training and eps == 0):
+        raise ValueError(f"eps must be positive, got {eps}")
     x = _wide(input)
     if training:
-        if eps <= 0:
-            raise ValueError(f"eps must be positive in training, got {eps}")
         n = len(x) * math.prod(x.shape[2:])  # values for each channel
         if n == 1:
             raise ValueError(
@@ -602,26 +605,33 @@ def scaled_dot_product_attention(
     if scale is None:
         scale = 1 / math.sqrt(E) if E else 1.0
 
-    scores = query @ key.transpose(-2, -1) * scale  # (..., T, S)
+    queries, keys = _wide(query) * scale, _wide(key)
+    scores = queries @ keys.transpose(-2, -1)  # (..., T, S)
     if is_causal:
         if attn_mask is not None:
             raise ValueError("give attn_mask or is_causal, not both")
         attn_mask = query.new_ones(T, S, dtype=torch.bool).tril()
     if attn_mask is not None:
-        _check_broadcast(attn_mask=attn_mask.shape, scores=scores.shape)
+        try:
+            attn_mask = attn_mask.expand(scores.shape)
+        except RuntimeError:
+            raise ValueError(
+                f"attn_mask {tuple(attn_mask.shape)} cannot be broadcast to"
+                f" the scores {tuple(scores.shape)}"
+            ) from None
         if attn_mask.dtype == torch.bool:
             scores = scores.masked_fill(~attn_mask, -math.inf)
-        elif attn_mask.dtype == query.dtype:
+        elif attn_mask.dtype in (query.dtype, torch.float32):
             scores = scores + attn_mask
         else:
             raise ValueError(
-                f"attn_mask must be bool or {query.dtype} like query, got"
-                f" {attn_mask.dtype}"
+                f"attn_mask must be bool, float32 or {query.dtype} like"
+                f" query, got {attn_mask.dtype}"
             )
     blind = (scores == -math.inf).all(-1, keepdim=True)  # may see nothing
     weights = softmax(scores.masked_fill(blind, 0), -1)
     weights = weights.masked_fill(blind, 0)
-    return dropout(weights, dropout_p) @ value
+    return (dropout(weights, dropout_p) @ _wide(value)).to(query.dtype)
 
 
 # ---------------------------------------------------------------- helpers
@@ -644,13 +654,14 @@ def _check_floating(name: str, x: Tensor) -> None:
 
 
 def _check_dtypes(input: Tensor, **others: Tensor | None) -> None:
-    """Parameters have input's dtype, or float32 with a 16-bit input."""
-    for name, t in others.items():
-        if t is not None and t.dtype not in (input.dtype, _wide(input).dtype):
-            raise ValueError(
-                f"{name} is {t.dtype} but input {input.dtype}: convert one"
-                " of them with .to(dtype)"
-            )
+    """All have input's dtype, or all float32 with a 16-bit input."""
+    dtypes = {name: t.dtype for name, t in others.items() if t is not None}
+    allowed = ({input.dtype}, {_wide(input).dtype}, set())
+    if set(dtypes.values()) not in allowed:
+        given = ", ".join(f"{name} is {kind}" for name, kind in dtypes.items())
+        raise ValueError(
+            f"input is {input.dtype} but {given}: convert with .to(dtype)"
+        )
 
 
 def _check_broadcast(**shapes: Sequence[int]) -> None:
@@ -708,7 +719,8 @@ def _reduced(losses: Tensor, weights: Tensor, reduction: str) -> Tensor:
         return losses
     if reduction == "sum":
         return losses.sum()
-    return losses.sum() / weights.sum()  # 0/0 = nan when nothing counts
+    mean = _wide(losses).sum() / _wide(weights).sum()
+    return mean.to(losses.dtype)  # 0/0 = nan when nothing counts
 
 
 def _pick(

@@ -3,12 +3,13 @@
 A *twin* has the name, the constructor arguments, the parameter and buffer
 names, the weight shapes and the initial distribution of its namesake in
 ``torch.nn``, so state dicts travel in both directions. Beyond torch, a
-layer that draws random numbers takes ``generator=``. Hooks, lazy layers
-and quantization are left out.
+layer that draws random numbers takes ``generator=``. Hooks, lazy layers,
+quantization and shorthands (``double()``, ``cuda()``: say ``to``) are left
+out.
 """
 
 from collections import namedtuple
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -86,6 +87,13 @@ class Module:
             f"{type(self).__name__} has no attribute {name!r}"
         )
 
+    def __delattr__(self, name: str):
+        for table in ("_parameters", "_buffers", "_modules"):
+            if name in self.__dict__[table]:
+                del self.__dict__[table][name]
+                return
+        object.__delattr__(self, name)
+
     def _forget(self, name: str, keep: str):
         """Remove a name from all places but one."""
         self.__dict__.pop(name, None)
@@ -93,15 +101,24 @@ class Module:
             self.__dict__[table].pop(name, None)
         self._not_saved.discard(name)
 
-    def register_parameter(self, name: str, param: Parameter | None):
-        """Add a parameter; None reserves the name (a layer without bias)."""
+    def _check_new(self, name: str, table: str):
         _check_name(name)
+        if name not in self.__dict__[table] and hasattr(self, name):
+            raise ValueError(
+                f"{type(self).__name__} has an attribute {name!r} already"
+            )
+
+    def register_parameter(self, name: str, param: Parameter | None):
+        """Add a parameter; None reserves the name (a layer without bias).
+
+        Raises ValueError if something else has the name.
+        """
+        self._check_new(name, "_parameters")
         if param is not None and not isinstance(param, Parameter):
             raise TypeError(
                 f"parameter {name!r} is a {type(param).__name__}: wrap it in "
                 "Parameter(...), or use register_buffer if it must not train"
             )
-        self._forget(name, keep="_parameters")
         self._parameters[name] = param
 
     def register_buffer(
@@ -109,17 +126,19 @@ class Module:
     ):
         """Add a tensor that moves with the module but does not train.
 
-        A persistent buffer is also part of the state dict.
+        A persistent buffer is also part of the state dict. Raises
+        ValueError if something else has the name (``del`` it first).
         """
-        _check_name(name)
+        self._check_new(name, "_buffers")
         if tensor is not None and not isinstance(tensor, Tensor):
             raise TypeError(
                 f"buffer {name!r} must be a Tensor or None, not "
                 f"{type(tensor).__name__}"
             )
-        self._forget(name, keep="_buffers")
         self._buffers[name] = tensor
-        if not persistent:
+        if persistent:
+            self._not_saved.discard(name)
+        else:
             self._not_saved.add(name)
 
     # -- looking inside ----------------------------------------------------
@@ -197,10 +216,10 @@ class Module:
         return (b for _, b in self.named_buffers(recurse=recurse))
 
     # -- saving, moving, switching -----------------------------------------
-    def _state(self, prefix: str = "") -> dict[str, Tensor]:
+    def _state(self) -> dict[str, Tensor]:
         """Dotted name -> tensor, for all that a state dict holds."""
         state = {}
-        for owner, m in self.named_modules(prefix, remove_duplicate=False):
+        for owner, m in self.named_modules(remove_duplicate=False):
             saved = {k: b for k, b in m._buffers.items()
                      if k not in m._not_saved}
             for name, tensor in {**m._parameters, **saved}.items():
@@ -212,9 +231,9 @@ class Module:
         """Dotted name -> tensor for parameters and persistent buffers.
 
         The tensors are detached but share memory with the module: clone
-        them if you want a snapshot.
+        them if you want a snapshot. ``prefix`` goes before every name.
         """
-        return {k: t.detach() for k, t in self._state(prefix).items()}
+        return {prefix + k: t.detach() for k, t in self._state().items()}
 
     def load_state_dict(
         self, state_dict: dict[str, Tensor], strict: bool = True
@@ -227,12 +246,14 @@ class Module:
         own = self._state()
         missing = [k for k in own if k not in state_dict]
         unexpected = [k for k in state_dict if k not in own]
-        problems = [
-            f"{k}: the module has {tuple(own[k].shape)}, the state dict "
-            f"{tuple(state_dict[k].shape)}"
-            for k in own
-            if k in state_dict and own[k].shape != state_dict[k].shape
-        ]
+        problems = []
+        for name in [k for k in own if k in state_dict]:
+            mine, new = tuple(own[name].shape), state_dict[name]
+            new = tuple(new.shape) if isinstance(new, Tensor) else type(new)
+            if mine != new:
+                problems.append(
+                    f"{name}: the module has {mine}, the state dict {new}"
+                )
         if strict and missing:
             problems.append(f"missing: {', '.join(missing)}")
         if strict and unexpected:
@@ -254,7 +275,9 @@ class Module:
         integer buffers keep their dtype. Returns the module itself.
         """
         for arg in args:
-            if isinstance(arg, torch.dtype):
+            if isinstance(arg, Tensor):  # to the kind of another tensor
+                device, dtype = arg.device, arg.dtype
+            elif isinstance(arg, torch.dtype):
                 dtype = arg
             else:
                 device = arg
@@ -279,6 +302,8 @@ class Module:
 
     def train(self, mode: bool = True) -> "Module":
         """Switch this module and all below to training (or evaluation)."""
+        if not isinstance(mode, bool):
+            raise ValueError(f"mode is True or False, not {mode!r:.40}")
         for module in self.modules():
             module.training = mode
         return self
@@ -294,6 +319,30 @@ class Module:
                 p.grad = None
             elif p.grad is not None:
                 p.grad = torch.zeros_like(p.grad)
+
+    def requires_grad_(self, requires_grad: bool = True) -> "Module":
+        """Let all parameters train, or with False freeze them.
+
+        Running numbers of a BatchNorm are no parameters: they stand still
+        in ``eval()`` only. Returns the module itself.
+
+        >>> [p.requires_grad for p in Linear(2, 1).requires_grad_(False)
+        ...  .parameters()]
+        [False, False]
+        """
+        for p in self.parameters():
+            p.requires_grad_(requires_grad)
+        return self
+
+    def apply(self, fn: Callable[["Module"], None]) -> "Module":
+        """Call ``fn`` on all modules below and on this one, parents last.
+
+        Returns the module itself.
+        """
+        for child in self.children():
+            child.apply(fn)
+        fn(self)
+        return self
 
     # -- calling and printing ----------------------------------------------
     def forward(self, *args, **kwargs):
@@ -462,7 +511,8 @@ class Embedding(Module):
     """A table with a row for every id: ``weight[idx]``.
 
     idx (...) of ids -> (..., embedding_dim); rows start as N(0, 1). The row
-    ``padding_idx`` starts at zero and gets no gradient.
+    ``padding_idx`` starts at zero and gets no gradient. ``max_norm``,
+    ``scale_grad_by_freq`` and ``sparse`` are not rebuilt: ValueError.
     Source:
     https://docs.pytorch.org/docs/stable/generated/torch.nn.Embedding.html
 

@@ -14,10 +14,6 @@ from torch import Tensor
 
 from zerohero.train import number_format
 
-#: arguments of torch's optimizers that are known here, but not rebuilt
-LEFT_OUT = ("foreach", "capturable", "differentiable", "fused",
-            "decoupled_weight_decay")
-
 
 # -- what all optimizers share ---------------------------------------------
 class Optimizer:
@@ -29,10 +25,13 @@ class Optimizer:
     ``state`` what the optimizer remembers of each parameter.
     """
 
+    #: arguments of the twin in torch that are known here, but not rebuilt
+    not_rebuilt: tuple[str, ...] = ("foreach", "differentiable", "fused")
+
     def __init__(self, params: Iterable, defaults: dict,
                  left_out: dict | None = None):
         for name, value in (left_out or {}).items():
-            if name not in LEFT_OUT:
+            if name not in self.not_rebuilt:
                 raise TypeError(
                     f"{type(self).__name__} has no argument {name!r}"
                 )
@@ -60,6 +59,8 @@ class Optimizer:
     def add_param_group(self, group: dict):
         """Add {"params": tensors, options...} as one more group."""
         params = group["params"]
+        if isinstance(params, set):
+            raise TypeError("a set has no order: give a list of tensors")
         params = [params] if isinstance(params, Tensor) else list(params)
         taken = {p for g in self.param_groups for p in g["params"]}
         for p in params:
@@ -84,7 +85,7 @@ class Optimizer:
 
     def _check(self, group: dict):
         for name in ("lr", "weight_decay", "momentum", "eps"):
-            if group.get(name, 0) < 0:
+            if not group.get(name, 0) >= 0:  # also nan
                 raise ValueError(f"{name} must be >= 0, not {group[name]}")
         for beta in group.get("betas", ()):
             if not 0 <= beta < 1:
@@ -193,12 +194,13 @@ class SGD(Optimizer):
     def _update(self, params, group):
         momentum = group["momentum"]
         for p in params:
-            g, state = p.grad, self.state[p]
+            g = p.grad
             if group["maximize"]:
                 g = -g
             if group["weight_decay"]:
                 g = g.add(p, alpha=group["weight_decay"])
             if momentum:
+                state = self.state[p]
                 v = state.get("momentum_buffer")
                 if v is None:
                     v = state["momentum_buffer"] = g.clone()
@@ -227,6 +229,8 @@ class Adam(Optimizer):
     tensor([0.9000])
     """
 
+    not_rebuilt = ("foreach", "differentiable", "capturable",
+                   "decoupled_weight_decay")
     decoupled = False  # does weight decay bypass the gradient?
     kernel = staticmethod(torch._fused_adam_)
 
@@ -290,6 +294,7 @@ class AdamW(Adam):
     Source: Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101
     """
 
+    not_rebuilt = ("foreach", "differentiable", "capturable")
     decoupled = True
     kernel = staticmethod(torch._fused_adamw_)
 
@@ -502,7 +507,8 @@ class LRScheduler:
 
     def load_state_dict(self, state_dict: dict):
         """Go on where another schedule of this kind was."""
-        self.__dict__.update(state_dict)
+        numbers = {k: v for k, v in state_dict.items() if k != "lr_lambdas"}
+        self.__dict__.update(numbers)
 
 
 class LambdaLR(LRScheduler):
@@ -527,6 +533,11 @@ class LambdaLR(LRScheduler):
             )
         self.lr_lambdas = list(lr_lambda)
         super().__init__(optimizer, last_epoch)
+
+    def state_dict(self):
+        """All numbers; None, as in torch, in the place of each function."""
+        functions = {"lr_lambdas": [None] * len(self.lr_lambdas)}
+        return super().state_dict() | functions
 
     def get_lr(self):
         pairs = zip(self.base_lrs, self.lr_lambdas, strict=True)

@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
 #: Colors that stay apart for color-blind readers (after Okabe and Ito),
@@ -112,9 +113,10 @@ def loss_curve(
         ax.annotate(
             name,
             (1, value),
+            xytext=(4, 0),
             xycoords=("axes fraction", "data"),
-            ha="right",
-            va="bottom",
+            textcoords="offset points",
+            va="center",
             fontsize=8,
         )
     ax.set_xlabel("step")
@@ -265,7 +267,8 @@ def scatter_symbols(
             ha="center",
             va="center",
             color=COLORS[1] if on else COLORS[0],
-            weight="bold" if on else "normal",
+            weight="bold" if on or not s.isalnum() else "normal",
+            size=10 if s.isalnum() or s.isspace() else 16,
             bbox=dict(boxstyle="circle,pad=0.15", fc="white", ec=COLORS[1])
             if on
             else None,
@@ -299,6 +302,14 @@ def lines(
         ax.set_xscale("log")
     if logy:
         ax.set_yscale("log")
+    for log, axis, (low, high) in (
+        (logx, ax.xaxis, ax.get_xlim()),
+        (logy, ax.yaxis, ax.get_ylim()),
+    ):
+        if log and high < 100 * low:  # few powers of ten: plain numbers
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter("{x:,g}")
+            axis.set_minor_formatter(NullFormatter())
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
     if len(curves) > 1 or any(curves):

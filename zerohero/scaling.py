@@ -69,13 +69,14 @@ class PowerLaw:
             (N, D).
 
         Raises:
-            ValueError: not a law of two numbers, or compute not above 0.
+            ValueError: not a law of two numbers, or compute not above 0 and
+                finite.
         """
         if len(self.scale) != 2:
             raise ValueError("best_split needs a law of (parameters, "
                              "symbols)")
-        if not compute > 0:
-            raise ValueError(f"compute={compute} must be above 0")
+        if not 0 < compute < math.inf:
+            raise ValueError(f"compute={compute} must be above 0 and finite")
         (A, B), (a, b) = self.scale, self.exponent
         budget = compute / 6
         # a (A/N)^a = b (B/D)^b with D = budget / N, solved for log N
@@ -103,7 +104,7 @@ def fit_power_law(x: Tensor, loss: Tensor,
 
     Raises:
         ValueError: shapes that do not belong together, numbers that are not
-            above 0, or fewer runs than the law has numbers.
+            above 0 and finite, or fewer runs than the law has numbers.
 
     >>> n = torch.tensor([1e3, 1e4, 1e5, 1e6])
     >>> law = fit_power_law(n, 1 + (100 / n) ** 0.25)
@@ -118,8 +119,10 @@ def fit_power_law(x: Tensor, loss: Tensor,
     if n < 2 * k + 1:
         raise ValueError(f"{n} runs are too few for the {2 * k + 1} numbers "
                          f"of this law")
-    if not (x > 0).all() or not (loss > 0).all():
-        raise ValueError("x and loss must be above 0")
+    for name, t in (("x", x), ("loss", loss)):
+        if not ((t > 0) & t.isfinite()).all():
+            raise ValueError(f"{name} must be above 0 and finite, got "
+                             f"{t.min().item():g} to {t.max().item():g}")
     low, high = floors
     if not 0 <= low < high <= 1:
         raise ValueError(f"floors={floors} must be 0 <= low < high <= 1")

@@ -40,16 +40,20 @@ def slots(t: Tensor) -> Tensor:
     >>> slots(torch.zeros(2, 3).T).tolist()
     [[0, 3], [1, 4], [2, 5]]
     """
-    if not isinstance(t, Tensor) or t.layout != torch.strided:
-        kind = t.layout if isinstance(t, Tensor) else type(t).__name__
-        raise ValueError(
-            f"slots needs a dense tensor, got {kind}; convert it first "
-            "(torch.as_tensor, or .to_dense())"
-        )
+    _check_dense(t)
     out = torch.tensor(t.storage_offset())
     for size, step in zip(t.shape, t.stride(), strict=True):
         out = out.unsqueeze(-1) + step * torch.arange(size)
     return out
+
+
+def _check_dense(t) -> None:
+    if not isinstance(t, Tensor) or t.layout != torch.strided:
+        kind = t.layout if isinstance(t, Tensor) else type(t).__name__
+        raise ValueError(
+            f"this needs a dense tensor, got {kind}; convert it first "
+            "(torch.as_tensor, or .to_dense())"
+        )
 
 
 def shares_memory(a: Tensor, b: Tensor) -> bool:
@@ -71,6 +75,8 @@ def shares_memory(a: Tensor, b: Tensor) -> bool:
     >>> shares_memory(x[::2], x[1::2])
     False
     """
+    _check_dense(a)
+    _check_dense(b)
     span_a, span_b = _span(a), _span(b)
     if a.device != b.device or a.numel() == 0 or b.numel() == 0:
         return False

@@ -128,7 +128,8 @@ class Batches:
         generator: where the order comes from (None: torch's own).
 
     Raises:
-        ValueError: x and y differ in length, or batch_size is not in 1..N.
+        ValueError: x or y is no tensor, they differ in length, or
+            batch_size is not in 1..N.
 
     >>> x = torch.arange(4)
     >>> xb, yb = next(Batches(x, x * 10, 4, torch.Generator()))
@@ -139,6 +140,10 @@ class Batches:
     def __init__(self, x: Tensor, y: Tensor, batch_size: int,
                  generator: torch.Generator | None = None):
         _positive("batch_size", batch_size)
+        if not (isinstance(x, Tensor) and isinstance(y, Tensor)):
+            raise ValueError(
+                f"x and y must be tensors, not {type(x).__name__} and "
+                f"{type(y).__name__}: torch.as_tensor(x) makes one")
         if len(x) != len(y):
             raise ValueError(
                 f"x and y must have one row per example, got shapes "
@@ -349,7 +354,7 @@ def evaluate(model, x: Tensor, y: Tensor, batch_size: int = 8192,
         model: logits = model(x).
         x: contexts (N, T).
         y: targets (N,) or (N, T); -1 does not count.
-        batch_size: symbols of context to run at once (memory, not result).
+        batch_size: targets to answer at once (memory, not result).
         world: of distributed.start(); each process then reads its share.
 
     Raises:
@@ -477,8 +482,9 @@ def fit(model, batches, optimizer, steps: int, *,
         log: print progress, at most ten lines.
 
     Raises:
-        ValueError: bad counts or seconds, keep_best without val, or a loss
-            that is not finite (with the step where it happened).
+        ValueError: bad counts or seconds, another kind of batches,
+            optimizer, schedule or val, batches that end, keep_best without
+            val, or a loss that is not finite (with the step where it was).
     """
     _positive("steps", steps)
     _positive("accumulate", accumulate)
@@ -492,13 +498,15 @@ def fit(model, batches, optimizer, steps: int, *,
         raise ValueError("keep_best and eval_every need val=(x, y)")
     optimizers = (list(optimizer) if isinstance(optimizer, (list, tuple))
                   else [optimizer])
+    _check_kinds(batches, optimizers, schedule, val)
     groups = [g for o in optimizers for g in o.param_groups]
     params = [p for g in groups for p in g["params"]]
     where, every = _where(model), _every(steps, eval_every)
     if world is not None and world.size == 1:
         world = None
     log = log and (world is None or world.first)
-    history, losses, spent, told = History(), [], 0.0, not log
+    history, spent, told = History(), 0.0, not log
+    losses, new = history.losses, []  # numbers; tensors of the last steps
     place, shown = start, 0  # steps done on the schedule; losses printed
     begin = time.perf_counter()
     model.train()
@@ -507,7 +515,7 @@ def fit(model, batches, optimizer, steps: int, *,
             for o in optimizers:
                 o.zero_grad(set_to_none=True)
             if accumulate == 1 and world is None:
-                xb, yb = next(batches)
+                xb, yb = _draw(batches)
                 loss = _loss(model(xb.to(where)), yb.to(where), "mean")
                 loss.backward()
             else:
@@ -515,7 +523,7 @@ def fit(model, batches, optimizer, steps: int, *,
             if clip is not None:
                 torch.nn.utils.clip_grad_norm_(params, clip)
             _step(optimizers, groups, schedule, place)
-            losses.append(loss.detach())
+            new.append(loss.detach())
             took = time.perf_counter() - begin - spent
             before, place = place, place + 1
             if seconds is not None:
@@ -526,7 +534,9 @@ def fit(model, batches, optimizer, steps: int, *,
                 _promise(place - start, steps - start, took)
             value, last = None, place >= steps
             lined = last or place // every > before // every
-            if lined and not losses[-1].isfinite():
+            if lined or len(new) == 32:  # seldom: a GPU would wait for it
+                _settle(new, losses)
+            if lined and not math.isfinite(losses[-1]):
                 break
             if val is not None and (last or eval_every and
                                     place // eval_every
@@ -545,14 +555,13 @@ def fit(model, batches, optimizer, steps: int, *,
                 shown = len(losses)
     except KeyboardInterrupt:
         history.interrupted = True
+        _settle(new, losses)
         if log:
             print(f"stopped by hand after {start + len(losses)} steps; "
                   f"what was learned is kept")
     history.done = place
     history.seconds = time.perf_counter() - begin - spent
-    if losses:
-        history.losses = torch.stack(losses).float().tolist()
-    for step, value in enumerate(history.losses, start):
+    for step, value in enumerate(losses, start):
         if not math.isfinite(value):
             raise ValueError(f"the loss is {value} at step {step}: lower "
                              f"the learning rate or clip the gradient")
@@ -561,11 +570,47 @@ def fit(model, batches, optimizer, steps: int, *,
     return history
 
 
+def _check_kinds(batches, optimizers, schedule, val) -> None:
+    """Refuse at once what other libraries take in these places."""
+    if not hasattr(batches, "__next__"):
+        raise ValueError(
+            f"batches is a {type(batches).__name__}: give an endless "
+            f"iterator of (xb, yb), such as Batches(x, y, batch_size)")
+    for o in optimizers:
+        if not hasattr(o, "param_groups"):
+            raise ValueError(
+                f"{o!r} is no optimizer: make one, such as "
+                f"AdamW(model.parameters(), lr=0.01)")
+    if schedule is not None and not callable(schedule):
+        raise ValueError(
+            f"schedule is a {type(schedule).__name__}: give a function "
+            f"step -> factor, such as linear_to_zero(steps)")
+    if val is not None and not (isinstance(val, (tuple, list))
+                                and len(val) == 2):
+        raise ValueError("val must be a pair of tensors, (x, y)")
+
+
+def _draw(batches) -> tuple[Tensor, Tensor]:
+    try:
+        return next(batches)
+    except StopIteration:
+        raise ValueError(
+            "the batches came to an end before the steps did: give an "
+            "endless iterator, such as Batches(x, y, batch_size)") from None
+
+
+def _settle(new: list[Tensor], losses: list[float]) -> None:
+    """Move what the last steps lost from tensors to numbers."""
+    if new:
+        losses += torch.stack(new).float().tolist()
+        new.clear()
+
+
 def _gather(model, batches, params, accumulate: int, world) -> Tensor:
     """Mean loss and its gradient over several batches and processes."""
     total = count = 0
     for _ in range(accumulate):
-        xb, yb = (t.to(_where(model)) for t in next(batches))
+        xb, yb = (t.to(_where(model)) for t in _draw(batches))
         loss = _loss(model(xb), yb, "sum")
         loss.backward()  # adds to the gradients that are there
         total, count = total + loss.detach(), count + (yb != IGNORE).sum()
@@ -618,7 +663,7 @@ def _agree(share: float, world) -> float:
 
 
 def _line(now: str, recent: list, value, took, left) -> None:
-    text = f"{now}  train {torch.stack(recent).float().mean():.4f}"
+    text = f"{now}  train {sum(recent) / len(recent):.4f}"
     if value is not None:
         text += f"  val {value:.4f}"
     text += f"  {took:.1f} s"

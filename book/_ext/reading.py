@@ -394,6 +394,8 @@ def page_context(app: Sphinx, pagename, templatename, context, doctree):
     if facts:
         body = body.replace("</h1>", f"</h1>\n{facts}", 1)
     if pagename in chapters():
+        # the space before the name of an exercise is not part of the link
+        body = re.sub(r"(Solution to)(<a [^>]*>) ", r"\1 \2", body)
         body = tips(app, body)
         body += chapter_box(app, pagename)
     if pagename == API:
