@@ -82,7 +82,7 @@ def chapter_coverage(stems: list[str]) -> int:
 
 def cold_build() -> int:
     shutil.rmtree(ROOT / "_build", ignore_errors=True)
-    return _run(BUILD)
+    return _run(BUILD, ZEROHERO_STRICT="1")
 
 
 def launch() -> int:
@@ -138,8 +138,8 @@ STEPS = {
 }
 
 
-def _run(command: list[str]) -> int:
-    env = {**os.environ}
+def _run(command: list[str], **settings: str) -> int:
+    env = {**os.environ, **settings}
     here = str(Path(sys.executable).parent)
     env["PATH"] = here + os.pathsep + env.get("PATH", "")
     command = [shutil.which(command[0], path=env["PATH"]) or command[0]] + (

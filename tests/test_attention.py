@@ -194,6 +194,9 @@ def test_parameters():
     assert sum(p.numel() for p in heads()[2].parameters()) == 4 * 6 * 7
     with pytest.raises(ValueError, match="n_embd=6.*n_head=4"):
         MultiHeadAttention(6, 4, 8)
+    for n_head in (0, -2):
+        with pytest.raises(ValueError, match=f"n_head={n_head},"):
+            MultiHeadAttention(6, n_head, 8)
     for a, b in zip(heads(), heads(), strict=True):  # the same generator
         for p, q in zip(a.parameters(), b.parameters(), strict=True):
             assert torch.equal(p, q)

@@ -322,48 +322,62 @@ def _step_seconds(config: GPTConfig, batches, world) -> float:
     return world.sum(torch.tensor(took[best])).item() / world.size
 
 
+def _planned(args, corpus, old, world, say) -> tuple:
+    """(configuration, batch size, steps, seconds or None) of a new run."""
+    begin = time.perf_counter()
+    config, batch_size = _sizes(args, corpus, 0, old)
+    reads = batch_size * config.block_size  # by one step
+    if args.steps:
+        sizes = _sizes(args, corpus, reads * args.steps, old)
+        return *sizes, args.steps, None
+    seconds = 60 * (args.minutes or 1.0)
+    some = world.share(_batches(corpus, config, batch_size, 0))
+    reads *= seconds / _step_seconds(config, some, world)
+    enough = MOST_PASSES * len(corpus.train) / reads
+    if enough < 1:  # the text is short for so long a run
+        seconds, reads = seconds * enough, reads * enough
+        say(f"{MOST_PASSES} passes over this text are enough")
+    config, batch_size = _sizes(args, corpus, reads, old)
+    steps = max(20, int(reads / batch_size / config.block_size))
+    begun = time.perf_counter() - begin  # is part of the time
+    return config, batch_size, steps, max(seconds / 2, seconds - begun)
+
+
+def _resumed(args, note, config, corpus) -> tuple:
+    """(configuration, batch size, steps, seconds or None) of a saved run."""
+    if note.get("symbols") not in (None, corpus.vocab.symbols):
+        raise ValueError(
+            f"{args.out} was trained on {note['corpus']!r}, whose "
+            f"symbols differ from those of {corpus.name!r}; --from "
+            f"{args.out} begins another run with its weights"
+        )
+    return config, note["batch_size"], note["steps"], note.get("seconds")
+
+
+def _save(args, say, *state, **note) -> None:
+    """Save the run; what another run left there gets another name."""
+    before = args.out.with_suffix(".before.npz")
+    if args.out.exists() and not args.resume:
+        args.out.replace(before)
+        say(f"the old {args.out} is now {before}")
+    train.save(args.out, *state, **note)
+
+
 def run_train(args) -> None:
     """Train, save, and say how good it got."""
     world = distributed.start()
     say = print if world.first else _say_nothing
     train.threads()
-    begin = time.perf_counter()
     _check(args)
     path = args.out if args.resume else args.origin
     note, old = _read_note(path) if path else (None, None)
     corpus = _corpus(args, note)
-    generator = torch.Generator().manual_seed(args.seed)
-    step = 0
-    if args.resume:
-        config = old
-        if note.get("symbols") not in (None, corpus.vocab.symbols):
-            raise ValueError(
-                f"{args.out} was trained on {note['corpus']!r}, whose "
-                f"symbols differ from those of {corpus.name!r}; --from "
-                f"{args.out} begins another run with its weights"
-            )
-        steps, batch_size = note["steps"], note["batch_size"]
-        seconds = note.get("seconds")  # of the whole run, or None
-    else:
-        steps = args.steps
-        seconds = None if steps else 60 * (args.minutes or 1.0)
-        config, batch_size = _sizes(args, corpus, 0, old)
-        reads = batch_size * config.block_size  # by one step
-        if seconds:
-            some = world.share(_batches(corpus, config, batch_size, 0))
-            reads *= seconds / _step_seconds(config, some, world)
-            enough = MOST_PASSES * len(corpus.train) / reads
-            if enough < 1:  # the text is short for so long a run
-                seconds, reads = seconds * enough, reads * enough
-                say(f"{MOST_PASSES} passes over this text are enough")
-        else:
-            reads *= steps
-        config, batch_size = _sizes(args, corpus, reads, old)
-        if seconds:
-            steps = max(20, int(reads / batch_size / config.block_size))
-            begun = time.perf_counter() - begin  # is part of the time
-            seconds = max(seconds / 2, seconds - begun)
-    model = GPT(config, generator)
+    config, batch_size, steps, seconds = (
+        _resumed(args, note, old, corpus)
+        if args.resume
+        else _planned(args, corpus, old, world, say)
+    )
+    model = GPT(config, torch.Generator().manual_seed(args.seed))
     model.to(train.device())
     optimizers = fast_optimizers(model)
     if args.origin:
@@ -374,6 +388,7 @@ def run_train(args) -> None:
     source = world.share(
         _batches(corpus, config, batch_size, args.seed + 1)
     )
+    step = 0
     if args.resume:
         step, _ = train.load(args.out, model, optimizers, source)
         if step >= steps:
@@ -394,7 +409,6 @@ def run_train(args) -> None:
     often = steps * batch_size * config.block_size > 8 * len(corpus.train)
     val = _questions(corpus, corpus.val, config)
     warmup = min(10, 1 + steps // 20, steps - 1)
-    left = 1 - step / steps
     history = train.fit(
         model,
         source,
@@ -402,25 +416,22 @@ def run_train(args) -> None:
         steps,
         schedule=train.linear_to_zero(steps, warmup),
         start=step,
-        seconds=seconds * left if seconds and left else None,
+        seconds=seconds * (1 - step / steps) if seconds else None,
         val=val if often else None,
         eval_every=max(1, steps // 8) if often else None,
         world=world,
-    )
-    note = _note(
-        config, corpus, steps=steps, batch_size=batch_size, seconds=seconds
     )
     if history.best and not history.interrupted:
         model.load_state_dict(history.best_state)
     if history.interrupted and not history.losses:
         raise KeyboardInterrupt  # nothing learned: what was there stays
     if world.first:
-        before = args.out.with_suffix(".before.npz")
-        if args.out.exists() and not args.resume:
-            args.out.replace(before)
-            say(f"the old {args.out} is now {before}")
-        train.save(
-            args.out, model, optimizers, source, step=history.done, note=note
+        note = _note(
+            config, corpus, steps=steps, batch_size=batch_size,
+            seconds=seconds,
+        )
+        _save(
+            args, say, model, optimizers, source, step=history.done, note=note
         )
     loss = train.evaluate(model, *val, world=world)
     bits = tokens.bits_per_character(
@@ -433,7 +444,8 @@ def run_train(args) -> None:
     if args.counts and world.first:
         say(_with_counts(model, corpus, config))
     if history.interrupted:
-        say(f"{history.done} of {steps} steps; --resume goes on from there")
+        share = history.done / steps
+        say(f"{share:.0%} of the way; --resume goes on from there")
     say(f"saved {args.out}")
     if args.plot and history.losses and world.first:
         _plot(history.losses, args.plot)

@@ -170,7 +170,7 @@ def front_matter(text: str) -> Iterator[tuple[int, str]]:
     own = head.pop("zerobook", {})
     if head != NOTEBOOK:
         yield 1, f"the front matter of a page with cells must be {NOTEBOOK}"
-    if own and {*own} - {"budget", "memory", "threads", "after"}:
+    if own and {*own} - {"budget", "threads", "after"}:
         yield 1, f"unknown setting for the build in {own}"
 
 
