@@ -465,6 +465,19 @@ def test_wide_things_scroll_inside_themselves(browser, url):
     assert boxes and set(boxes) <= {"auto", "scroll"}
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_far_cells_are_laid_out_in_the_end(browser, url, width):
+    """Whoever captures the whole page must not find holes in it."""
+    context = browser.new_context(viewport={"width": width, "height": 800})
+    page = context.new_page()
+    page.goto(f"{url}/book/bigrams.html")
+    far = """n => [...document.querySelectorAll("div.cell, div.math")].filter(
+        e => getComputedStyle(e).contentVisibility === "auto").length === n"""
+    page.wait_for_function(far, arg=0)
+    assert page.locator("div.cell").count() > 20
+    context.close()
+
+
 def test_the_map_of_the_book_agrees_with_its_chapters():
     """The opening page's table names only what a chapter says it needs."""
     costs = json.loads(

@@ -39,3 +39,20 @@ document.addEventListener("DOMContentLoaded", () => {
     if (event.key === "Escape") hide();
   });
 });
+
+// On a phone the style sheet leaves far cells for later, so that the page
+// answers sooner. When it rests they follow, a few at a time: whoever
+// searches, jumps or captures the whole page finds everything in place.
+addEventListener("load", () => {
+  if (!matchMedia("(max-width: 767.98px)").matches) return;
+  const far = [...document.querySelectorAll(
+    "div.cell, .bd-article div.math, .bd-article dl.py")];
+  const rest = window.requestIdleCallback ?? setTimeout;
+  const some = () => {
+    for (const each of far.splice(0, 6)) {
+      each.style.contentVisibility = "visible";
+    }
+    if (far.length) requestAnimationFrame(() => rest(some));
+  };
+  rest(some);
+});
