@@ -67,20 +67,19 @@ def test_a_change_in_the_package_runs_what_imports_it(book):
     assert "plays: 3" in page(book, "two")
 
 
-def test_a_greedy_chapter_fails_where_it_is_judged(book):
-    path = book / "book" / "one.md"
-    good = path.read_text(encoding="utf-8")
+def test_a_greedy_chapter_fails_where_it_is_judged(tmp_path):
+    folder = small.project(tmp_path)
     told = ["its budget is 0.01 s"]
     if sys.platform == "linux":
         told.append("at most 800 MB")
     for size, env in ((900, {}), (901, {"ZEROHERO_STRICT": "1"})):
-        small.write(book, "one", f'block = b"x" * ({size} << 20)')
-        edit(path, "---\n\n(one)", "zerobook:\n  budget: 0.01\n---\n\n(one)")
-        code, log = small.build(book, env=env)
+        small.write(folder, "one", f'block = b"x" * ({size} << 20)')
+        edit(folder / "book" / "one.md", "---\n\n(one)",
+             "zerobook:\n  budget: 0.01\n---\n\n(one)")
+        code, log = small.build(folder, env=env)
         assert all(what in log for what in told), log[-3000:]
         assert (code != 0) == bool(env), log[-3000:]
         assert not env or re.search(r"one\.md:.*budget", log), log[-3000:]
-    path.write_text(good, encoding="utf-8")
 
 
 def test_plain_sphinx_builds_the_same_site(book):
