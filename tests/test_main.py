@@ -1,5 +1,7 @@
 """The command line, on a small text of the reader's own."""
 
+import time
+
 import pytest
 import torch
 
@@ -519,6 +521,29 @@ def test_a_terminal_without_the_letters(trained, monkeypatch, capsys):
     assert main(["sample", str(trained)]) == 0
     narrow.flush()
     assert narrow.buffer.getvalue() == b"?!\n"
+
+
+def test_reading_the_text_is_part_of_the_minutes(
+    text, tmp_path, monkeypatch
+):
+    asked, load, fit = [], data.load, train.fit
+
+    def slow(*arguments):
+        time.sleep(0.5)
+        return load(*arguments)
+
+    def spy(*arguments, **options):
+        if options.get("seconds") is None:  # some steps to time them
+            return fit(*arguments, **options)
+        asked.append(options["seconds"])
+        return train.History()
+
+    monkeypatch.setattr("zerohero.__main__.MOST_PASSES", 10**9)
+    monkeypatch.setattr(data, "load", slow)
+    monkeypatch.setattr(train, "fit", spy)
+    command = ["train", str(text), "--minutes", "0.05", "--out"]
+    assert main([*command, str(tmp_path / "x.npz"), *SMALL]) == 0
+    assert len(asked) == 1 and 1.5 <= asked[0] <= 3 - 0.5
 
 
 def test_nothing_given_is_the_plays(monkeypatch, capsys):

@@ -322,9 +322,8 @@ def _step_seconds(config: GPTConfig, batches, world) -> float:
     return world.sum(torch.tensor(took[best])).item() / world.size
 
 
-def _planned(args, corpus, old, world, say) -> tuple:
+def _planned(args, corpus, old, world, say, begin: float) -> tuple:
     """(configuration, batch size, steps, seconds or None) of a new run."""
-    begin = time.perf_counter()
     config, batch_size = _sizes(args, corpus, 0, old)
     reads = batch_size * config.block_size  # by one step
     if args.steps:
@@ -368,6 +367,7 @@ def run_train(args) -> None:
     world = distributed.start()
     say = print if world.first else _say_nothing
     train.threads()
+    begin = time.perf_counter()
     _check(args)
     path = args.out if args.resume else args.origin
     note, old = _read_note(path) if path else (None, None)
@@ -375,7 +375,7 @@ def run_train(args) -> None:
     config, batch_size, steps, seconds = (
         _resumed(args, note, old, corpus)
         if args.resume
-        else _planned(args, corpus, old, world, say)
+        else _planned(args, corpus, old, world, say, begin)
     )
     model = GPT(config, torch.Generator().manual_seed(args.seed))
     model.to(train.device())
