@@ -360,34 +360,15 @@ def evaluate(model, x: Tensor, y: Tensor, batch_size: int = 8192,
     Raises:
         ValueError: no target at all, or shapes that do not belong together.
     """
-    _positive("batch_size", batch_size)
-    if len(x) != len(y):
-        raise ValueError(f"x and y must have one row per example, got "
-                         f"shapes {tuple(x.shape)} and {tuple(y.shape)}")
     count = int((y != IGNORE).sum())
     if count == 0:
         raise ValueError(f"nothing to evaluate in y of {tuple(y.shape)}")
-    where, was = _where(model), getattr(model, "training", None)
-    rows = batch_size
-    if y.dim() > 1:  # one target per position: count positions
-        rows = max(1, batch_size // y.shape[1])
-    if world is not None:
+    if world is not None and len(x) == len(y):  # else refused below
         x, y = x[world.rank::world.size], y[world.rank::world.size]
-    if was:
-        model.eval()
-    total = 0.0
-    try:
-        with torch.no_grad():
-            for xb, yb in zip(x.split(rows), y.split(rows), strict=True):
-                xb, yb = xb.to(where), yb.to(where)
-                if len(xb):  # a share of few rows can be empty
-                    total += _loss(model(xb), yb, "sum").item()
-    finally:
-        if was:
-            model.train()
+    total = losses(model, x, y, batch_size).double().sum()
     if world is not None:
-        total = world.sum(torch.tensor(total).double()).item()
-    return total / count
+        total = world.sum(total)
+    return total.item() / count
 
 
 def losses(model, x: Tensor, y: Tensor, batch_size: int = 8192) -> Tensor:
@@ -399,14 +380,22 @@ def losses(model, x: Tensor, y: Tensor, batch_size: int = 8192) -> Tensor:
         (M,), M = number of targets that are not -1.
     """
     _positive("batch_size", batch_size)
-    rows = max(1, batch_size // (y.shape[1] if y.dim() > 1 else 1))
-    where, was, parts = _where(model), getattr(model, "training", None), []
+    if len(x) != len(y):
+        raise ValueError(f"x and y must have one row per example, got "
+                         f"shapes {tuple(x.shape)} and {tuple(y.shape)}")
+    rows = batch_size
+    if y.dim() > 1:  # one target per position: count positions
+        rows = max(1, batch_size // y.shape[1])
+    where, was = _where(model), getattr(model, "training", None)
+    parts = [torch.empty(0)]  # a process's share of few rows can be empty
     if was:
         model.eval()
     try:
         with torch.no_grad():
-            for xb, yb in zip(x.split(rows), y.split(rows), strict=True):
-                each = _loss(model(xb.to(where)), yb.to(where), "none").cpu()
+            for at in range(0, len(x), rows):
+                yb = y[at:at + rows]
+                logits = model(x[at:at + rows].to(where))
+                each = _loss(logits, yb.to(where), "none").cpu()
                 parts.append(each[yb.flatten() != IGNORE])
     finally:
         if was:
