@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -308,6 +309,20 @@ def cores(root: str = "/sys/fs/cgroup") -> int:
         return count
 
 
+def list_fonts(environ: dict) -> None:
+    """Let matplotlib list its fonts, in a folder that the build owns.
+
+    A list in the reader's home may name fonts of an installation that is
+    gone, and one that is made while a chapter runs may warn into its page.
+    """
+    subprocess.run(
+        [sys.executable, "-c", "import matplotlib.font_manager"],
+        env={**os.environ, **environ},
+        check=True,
+        stderr=subprocess.DEVNULL,
+    )
+
+
 def execute_all(chapters: list[Chapter], cache_path: str, say) -> None:
     """Run the chapters that the cache does not know; store good ones.
 
@@ -317,7 +332,12 @@ def execute_all(chapters: list[Chapter], cache_path: str, say) -> None:
     if not chapters:
         return
     total, width = len(chapters), jobs()
-    environ = {"ZEROHERO_LADDER": str(Path(cache_path).parent / "ladder.json")}
+    place = Path(cache_path).parent
+    environ = {
+        "ZEROHERO_LADDER": str(place / "ladder.json"),
+        "MPLCONFIGDIR": str(place / "matplotlib"),
+    }
+    list_fonts(environ)
     lock = threading.Lock()
     left = [total]
 

@@ -4,6 +4,7 @@ On a small project with two chapters. What needs the network, a full disk
 or another Python is in tests/launch/hardships.py, weekly.
 """
 
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import time
 import psutil
 import pytest
 import small
+from matplotlib.font_manager import FontManager
 
 WAITS = """\
 import pathlib
@@ -80,6 +82,32 @@ def test_a_greedy_chapter_fails_where_it_is_judged(tmp_path):
         assert all(what in log for what in told), log[-3000:]
         assert (code != 0) == bool(env), log[-3000:]
         assert not env or re.search(r"one\.md:.*budget", log), log[-3000:]
+
+
+def test_what_the_reader_has_of_matplotlib_stays_outside(tmp_path):
+    """An old list of fonts, settings of one's own: the page is the same."""
+    folder = small.project(tmp_path / "book")
+    home = tmp_path / "matplotlib"
+    home.mkdir()
+    (home / "matplotlibrc").write_text("lines.linewidth: 77\n")
+    version = FontManager.__version__
+    empty = {"_class": "FontManager", "_version": version, "ttflist": [],
+             "afmlist": [], "default_size": None,
+             "_FontManager__default_weight": "normal",
+             "defaultFamily": {"ttf": "DejaVu Sans", "afm": "Helvetica"}}
+    listed = home / f"fontlist-v{version}.json"
+    listed.write_text(json.dumps(empty))
+    small.write(folder, "one", """\
+import matplotlib
+from matplotlib import font_manager
+
+print("width", matplotlib.rcParams["lines.linewidth"])
+names = {f.name for f in font_manager.fontManager.ttflist}
+print("fonts", "STIXGeneral" in names)""")
+    code, log = small.build(folder, env={"MPLCONFIGDIR": str(home)})
+    assert code == 0, log[-3000:]
+    assert "width 1.5" in page(folder, "one")
+    assert "fonts True" in page(folder, "one")
 
 
 def test_plain_sphinx_builds_the_same_site(book):
