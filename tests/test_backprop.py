@@ -267,6 +267,15 @@ def test_mlp_against_autograd(seed, B, V, T, C, H):
     same([p.grad for p in model.parameters()], want)
 
 
+def test_mlp_uses_the_eps_of_its_norm():
+    model, idx, targets = model_and_batch()
+    model.norm.eps = 0.5
+    loss = TF.cross_entropy(model(idx), targets)
+    want = torch.autograd.grad(loss, list(model.parameters()))
+    model.backward(idx, targets)
+    same([p.grad for p in model.parameters()], want)
+
+
 def test_mlp_against_nudging():
     model, idx, targets = model_and_batch()
     model.backward(idx, targets)
@@ -301,7 +310,8 @@ def test_mlp_starts_well():
     g = torch.Generator().manual_seed(0)
     model = MLP(27, 3, 10, 200, generator=g)
     again = MLP(27, 3, 10, 200, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(model.output.weight, again.output.weight)
+    for a, b in zip(model.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a, b)
     idx = torch.randint(27, (500, 3), generator=g)
     loss = model.backward(idx, torch.randint(27, (500,), generator=g))
     assert abs(loss - 3.2958) < 0.02

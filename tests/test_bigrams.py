@@ -205,6 +205,7 @@ def test_stats():
             "certain": 1 / 3,
         }
     ]
+    assert KneserNey(2, 3).fit(NAMES, boundary=0).n_params == 3 + 5
     assert [s["order"] for s in KneserNey(4, 3).fit(NAMES).stats()] == [
         1, 2, 3, 4
     ]  # fmt: skip

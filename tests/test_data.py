@@ -123,12 +123,15 @@ def test_vocab_by_hand():
     assert vocab.decode([]) == ""
 
 
-@pytest.mark.parametrize("char, at", [("a", 2), ("X", 0), ("鬼", 1)])
+@pytest.mark.parametrize(
+    "char, at", [("a", 2), ("X", 0), ("鬼", 1), ("\udc80", 1)]
+)
 def test_unknown_character(char, at):
     vocab = Vocab(["b", "c"])
     text = "bbb"[:at] + char + "bb" + char
-    with pytest.raises(ValueError, match=f"'{char}' at position {at}"):
+    with pytest.raises(ValueError, match="at position") as error:
         vocab.encode(text)
+    assert f"{char!r} at position {at}" in str(error.value)
 
 
 @pytest.mark.parametrize("ids", [[0, 27], [-1], torch.tensor([5, 100])])
@@ -229,8 +232,11 @@ def test_chunks(n, block_size):
 def test_windows_and_chunks_do_not_share_memory():
     ids = torch.arange(10)
     for cut in (windows, chunks):
-        for t in cut(ids, 3):
-            t.zero_()
+        for block_size in (1, 3):
+            for t in cut(ids, block_size):
+                t.zero_()
+    for t in windows(ids, 1, boundary=0):
+        t.zero_()
     equal(ids, torch.arange(10))
 
 
@@ -337,6 +343,12 @@ def test_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("ZEROHERO_DATA", str(tmp_path))
     assert data.folder() == tmp_path
     assert load("names").raw[0] == "emma"  # still found in the checkout
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("ZEROHERO_DATA", "~/texts")
+    assert data.folder() == tmp_path / "texts"
+    (tmp_path / "sea.txt").write_text("the sea, " * 9)
+    assert load("~/sea.txt").name == "sea"
     monkeypatch.delenv("ZEROHERO_DATA")
     assert data.folder() == data.CHECKOUT
     monkeypatch.setattr(data, "CHECKOUT", tmp_path / "none")
@@ -359,6 +371,10 @@ def test_fetch(place, monkeypatch):
     assert load("tinyshakespeare").raw == text
     assert load("tinyshakespeare").raw == text
     assert calls == [(data.URLS["tinyshakespeare"], sha)]  # only once
+    text = "".join(f"name{i}\n" for i in range(10))
+    sha = hashlib.sha256(text.encode()).hexdigest()
+    monkeypatch.setitem(data.SHA256, "lecture-names", sha)
+    assert load("lecture-names").boundary == 0  # one name a line
 
 
 def test_fetch_fails(place, monkeypatch):

@@ -35,7 +35,12 @@ history = train.fit(
     model, world.share(batches), AdamW(model.parameters(), lr=0.01), 6,
     val=(x[:3], y[:3]), eval_every=2, accumulate=2, world=world, log=False)
 
-numbers = world.sum(torch.tensor([world.rank + 1.0, 10.0]))
+given = torch.tensor([world.rank + 1.0, 10.0])
+numbers = world.sum(given)
+assert given.tolist() == [world.rank + 1, 10]  # left as it was
+norm = torch.nn.BatchNorm1d(2)
+norm.running_mean += world.rank
+world.spread(norm)  # buffers, too
 spare = torch.nn.Parameter(torch.zeros(2))
 torch.manual_seed(3)
 ours = torch.nn.Linear(3, 2)
@@ -57,7 +62,8 @@ torch.save({
     "equal": world.equal(model), "batches": batches.state_dict(),
     "world": (world.rank, world.size, world.backend, world.first),
     "ddp": ddp, "ours": ours.weight.grad / one, "bias": ours.bias.grad,
-    "spare": spare.grad}, f"{sys.argv[1]}/{world.size}-{world.rank}.pt")
+    "spare": spare.grad, "mean": norm.running_mean},
+    f"{sys.argv[1]}/{world.size}-{world.rank}.pt")
 del theirs  # it must not outlive the processes that it talks to
 world.stop()
 '''
@@ -121,7 +127,7 @@ def test_two_processes_train_like_one_with_the_whole_batch(runs):
 def test_sums_over_processes(runs):
     for state in runs[1:]:
         assert state["sum"].tolist() == [3.0, 20.0]
-        assert state["spare"] is None
+        assert state["spare"] is None and state["mean"].eq(0).all()
     assert runs[0]["sum"].tolist() == [1.0, 10.0]
     assert torch.equal(runs[1]["bias"], runs[2]["bias"])
 
@@ -152,8 +158,10 @@ def test_shares_are_disjoint_and_complete():
         assert torch.equal(yb, xb + 1) and len(xb) in (2, 3)
     with pytest.raises(ValueError, match="2 rows.*3 processes"):
         next(Share(iter([(x[:2], x[:2])]), 0, 3))
-    with pytest.raises(ValueError, match="rank=2"):
-        Share(iter([]), 2, 2)
+    assert next(Share(iter([(x[:3], x[:3])]), 2, 3))[0].tolist() == [2]
+    for rank in (2, -1):
+        with pytest.raises(ValueError, match=f"rank={rank} .*0..1"):
+            Share(iter([]), rank, 2)
 
 
 def test_a_share_continues_from_its_state():
@@ -186,11 +194,26 @@ def test_alone_nothing_happens(monkeypatch):
 
 
 def test_a_world_without_torchrun(monkeypatch):
+    names = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+    for name in names:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ValueError, match="RANK.*torchrun"):
         distributed.start()
+    for name in names:  # a single one is missing
+        with monkeypatch.context() as patch:
+            for other in names:
+                patch.setenv(other, "1")
+            patch.delenv(name)
+            with pytest.raises(ValueError, match=f"but {name} not set"):
+                distributed.start()
+
+
+def test_a_message_between_gpus_is_a_copy_on_the_device():
+    t = torch.ones(3, requires_grad=True)
+    out = World(0, 2, "nccl")._stage(t)
+    assert out.device.type == train.device().type and out.tolist() == [1] * 3
+    assert out.data_ptr() != t.data_ptr() and not out.requires_grad
 
 
 @pytest.mark.parametrize("gpus, size, here, backend", [

@@ -277,6 +277,8 @@ def test_gradcheck_passes_what_is_right():
     w = torch.tensor([2.0], dtype=torch.float64, requires_grad=True)
     assert gradcheck(lambda x: (w * x).sum(), torch.ones(1)) < 1e-6
     assert gradcheck(math.sin, 1.0, grads=[math.cos(1.0)]) < 1e-8
+    w = torch.ones(3)  # an input that f does not look at
+    assert gradcheck(lambda x, w: (x * x).sum(), torch.ones(2), w) < 1e-6
     x = torch.linspace(-1, 1, 5)
     assert gradcheck(lambda x: x.tanh().sum(), x, grads=[1 - x.tanh() ** 2])
 
@@ -314,6 +316,10 @@ def test_gradcheck_tolerances_are_used():
     assert gradcheck(f, 2.0, 3.0, grads=(3.1, 2.0), rtol=0.05) > 0.09
     with pytest.raises(AssertionError):
         gradcheck(f, 2.0, 3.0, grads=(3.1, 2.0), rtol=0.01)
+    assert gradcheck(f, 2.0, 3.0, grads=(3.0002, 2.0)) > 1e-4
+    assert gradcheck(f, 0.0, 3.0, grads=(3.0, 9e-7)) > 8e-7
+    with pytest.raises(AssertionError):
+        gradcheck(f, 0.0, 3.0, grads=(3.0, 2e-6))
 
 
 def test_mlp_is_torchs_linear_and_tanh():
@@ -359,6 +365,16 @@ def test_sizes_and_draws():
     )
     assert one == two and one[-1] == 0
     assert min(one) < -0.5 and max(one) > 0.5 and max(map(abs, one)) <= 1
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    one, two, three = (
+        [p.data for p in MLP(
+            [3, 4, 2], generator=torch.Generator().manual_seed(seed)
+        ).parameters()]
+        for seed in (1, 1, 2)
+    )
+    assert one == two != three
+    assert torch.equal(torch.get_rng_state(), state)
     neuron = Neuron(1, act=False)
     neuron.weights[0].data, neuron.bias.data = 2.0, 1.0
     assert neuron([5.0]).data == 11
@@ -384,10 +400,16 @@ def test_draw_puts_every_box_right_of_what_it_is_made_from(flags, monkeypatch):
     a, b, c = (Value(x, label=n) for x, n in ((1, "a"), (2, "b"), (3, "c")))
     mid = a * b
     out = (mid + c) * a + mid  # a and mid are used at two depths
-    boxes = []
+    boxes, colors, arrows = [], [], []
+
+    def box(ax, x, y, w, h, text, color, **_):
+        boxes.append((x, y, w, h))
+        colors.append(color)
+
+    monkeypatch.setattr(drawings, "box", box)
     monkeypatch.setattr(
-        drawings, "box",
-        lambda ax, x, y, w, h, text, **_: boxes.append((x, y, w, h)))
+        drawings, "arrow",
+        lambda ax, start, end, **_: arrows.append((start, end)))
     draw(out, **flags)
     order = out.order()
     place = dict(zip(order, boxes, strict=True))
@@ -399,6 +421,16 @@ def test_draw_puts_every_box_right_of_what_it_is_made_from(flags, monkeypatch):
             x1, y1, *_ = place[other]
             assert other is node or abs(x - x1) >= w or abs(y - y1) >= h
     assert max(x for x, *_ in boxes) == place[out][0]
+    start, end = drawings.FILLS[:2]
+    assert colors == [None if node is mid or node.parents and node is not out
+                      else end if node is out else start for node in order]
+    wanted = []  # from the right of each parent to the left of the box
+    for node in order:
+        x, y, w, h = place[node]
+        for parent in node.parents:
+            x0, y0, *_ = place[parent]
+            wanted.append(((x0 + w, y0 + h / 2), (x, y + h / 2)))
+    assert arrows == wanted
 
 
 def test_draw_shows_every_value():

@@ -5,10 +5,13 @@ import time
 import pytest
 import torch
 
-from zerohero import data, generate, ladder, tokens, train
-from zerohero.__main__ import DTYPES, MOST_PASSES, main, open_gpt
+from zerohero import data, generate, ladder, runs, tokens, train
+from zerohero.__main__ import main
 from zerohero.bigrams import KneserNey
 from zerohero.gpt import GPT, GPTConfig
+from zerohero.runs import DTYPES, MOST_PASSES, open_model
+from zerohero.sequences import MLP
+from zerohero.wavenet import Tree
 
 SMALL = ["--block-size", "8", "--batch-size", "4", "--n-layer", "1"]
 SMALL += ["--n-head", "2", "--n-embd", "16"]
@@ -367,16 +370,16 @@ def test_unknown_symbol_in_the_prompt(trained, capsys):
 
 
 def test_a_saved_gpt_in_python(trained, text, capsys):
-    model, corpus = open_gpt(trained)
+    model, corpus = open_model(trained)
     assert not model.training and corpus.boundary is None
     written = generate.sample_text(
-        model, corpus, 30, "the", block_size=model.config.block_size,
+        model, corpus, 30, "the", block_size=model.block_size,
         generator=torch.Generator().manual_seed(3))
     main(["sample", str(trained), "--prompt", "the", "--chars", "30",
           "--seed", "3"])
     assert capsys.readouterr().out == written + "\n"
     with pytest.raises(FileNotFoundError):
-        open_gpt(text.with_name("nothing.npz"))
+        open_model(text.with_name("nothing.npz"))
 
 
 def test_names_of_a_file(tmp_path, capsys):
@@ -400,7 +403,7 @@ def test_tokens(text, tmp_path, capsys):
     assert main([*command, "--tokens", "260", *SMALL]) == 0
     corpus = data.load(text)
     tokenizer = tokens.train(corpus.vocab.decode(corpus.train), 260)
-    model, empty = open_gpt(out)
+    model, empty = open_model(out)
     assert empty.vocab.merges == tokenizer.merges
     assert model.config.vocab_size == 260
     val = tokenizer.encode(corpus.vocab.decode(corpus.val))
@@ -429,7 +432,7 @@ def test_from_begins_with_the_weights_of_another_text(
     command = ["train", str(other), "--steps", "3", "--out", str(out)]
     assert main([*command, "--from", str(trained)]) == 0
     old, new = (train.read(p)["model"] for p in (trained, out))
-    here, there = (open_gpt(p)[1].vocab for p in (out, trained))
+    here, there = (open_model(p)[1].vocab for p in (out, trained))
     for name, t in new.items():
         if name in ("embed.weight", "head.weight"):
             for s in "the a":
@@ -439,7 +442,7 @@ def test_from_begins_with_the_weights_of_another_text(
         else:
             assert t.equal(old[name]), name
     assert set(rates[0]) == {0.01}
-    config = open_gpt(out)[0].config
+    config = open_model(out)[0].config
     assert (config.n_layer, config.n_head, config.n_embd) == (1, 2, 16)
 
 
@@ -451,19 +454,151 @@ def test_from_tokens_takes_any_text(text, tmp_path):
     other.write_text("Grüße aus Köln\n" * 60, encoding="utf-8")
     command = ["train", str(other), "--steps", "1", "--out", str(second)]
     assert main([*command, "--from", str(first)]) == 0
-    assert open_gpt(second)[1].vocab.merges == open_gpt(first)[1].vocab.merges
+    a, b = (open_model(path)[1].vocab.merges for path in (first, second))
+    assert a == b
+
+
+MODELS = {"mlp": MLP, "wavenet": Tree}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_models_of_windows(model, text, tmp_path, capsys):
+    out = tmp_path / f"{model}.npz"
+    command = ["train", str(text), "--model", model, "--steps", "12",
+               "--out", str(out), "--counts"]
+    sizes = ["--block-size", "4", "--batch-size", "16", "--n-embd", "3",
+             "--n-hidden", "5"]
+    assert main(command + sizes) == 0
+    note, state = train.read(out)["note"], train.read(out)["model"]
+    rebuilt = MODELS[model](11, 4, 3, 5)
+    rebuilt.load_state_dict(state)
+    corpus = data.load(text)
+    surprise = train.losses(rebuilt, *data.windows(corpus.val, 4))
+    first, *_, before, counted, last = capsys.readouterr().out.splitlines()
+    count = sum(p.numel() for p in rebuilt.parameters())
+    assert first == (f"{count:,} parameters, {corpus.name}, 12 steps of "
+                     "16 windows of 4 symbols")
+    assert f"validation loss {surprise.mean():.3f} nats" in before
+    assert note["model"] == model and note["batch_size"] == 16
+    table = KneserNey(7, 11).fit(corpus.train).losses(corpus.val)[3:]
+    assert len(table) == len(surprise)  # of the same symbols
+    assert f"alone {table.mean():.3f}" in counted
+    opened, empty = open_model(out)
+    assert isinstance(opened, MODELS[model]) and opened.block_size == 4
+    settings = {"block_size": 4, "generator": torch.Generator().manual_seed(3)}
+    written = generate.sample_text(opened, empty, 30, "the", **settings)
+    main(["sample", str(out), "--prompt", "the", "--chars", "30",
+          "--seed", "3"])
+    assert capsys.readouterr().out == written + "\n"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_windows_of_names(model, tmp_path, capsys):
+    out = tmp_path / "x.npz"
+    assert main(["train", "names", "--model", model, "--steps", "40",
+                 "--out", str(out)]) == 0
+    opened, corpus = open_model(out)
+    names = data.load("names")
+    loss = train.evaluate(opened, *data.windows(names.val, 8, 0))
+    assert f"validation loss {loss:.3f} nats" in capsys.readouterr().out
+    assert loss < 2.65 and corpus.boundary == 0
+    main(["sample", str(out), "--chars", "200", "--seed", "1"])
+    assert "\n" in capsys.readouterr().out.strip()
+
+
+def test_windows_resumed_and_inherited(text, tmp_path, monkeypatch):
+    """Half a run and the rest is a whole run; its rows serve another text."""
+    monkeypatch.chdir(tmp_path)
+    command = ["train", str(text), "--model", "mlp", "--steps", "10"]
+    assert main(command) == 0  # mlp.npz, as no other name is given
+    whole, calls = runs.Draws.__next__, []
+
+    def stop_at_four(self):
+        calls.append(1)
+        if len(calls) > 4:
+            raise KeyboardInterrupt
+        return whole(self)
+
+    with monkeypatch.context() as m:
+        m.setattr(runs.Draws, "__next__", stop_at_four)
+        assert main([*command, "--out", "half.npz"]) == 0
+    assert train.read("half.npz")["step"] == 4
+    assert main([*command[:2], "--out", "half.npz", "--resume"]) == 0
+    torch.testing.assert_close(train.read("half.npz")["model"],
+                               train.read("mlp.npz")["model"])
+    other = tmp_path / "sky.txt"
+    other.write_text("the sky, a sky, Zen\n" * 60)
+    rates = []
+
+    def look(model, batches, optimizers, steps, **options):
+        rates.append([g["lr"] for o in optimizers for g in o.param_groups])
+        return train.History([1.0], done=steps)
+
+    monkeypatch.setattr(train, "fit", look)
+    command = ["train", str(other), "--steps", "3", "--from", "half.npz"]
+    assert main([*command, "--out", "sky.npz"]) == 0
+    assert main(["train", str(text), "--model", "mlp", "--steps", "3"]) == 0
+    assert max(rates[0]) < min(rates[1])  # what is known shall stay
+    old, new = (train.read(p)["model"] for p in ("half.npz", "sky.npz"))
+    here, there = (open_model(p)[1].vocab for p in ("sky.npz", "half.npz"))
+    tables = ("embedding.weight", "output.weight", "output.bias")
+    for name, t in new.items():
+        if name in tables:
+            assert len(t) == len(here) and len(old[name]) == len(there)
+            for s in "the a":
+                assert t[here.stoi[s]].equal(old[name][there.stoi[s]])
+        else:
+            assert t.equal(old[name]), name
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_plan_of_windows(model, text, tmp_path, capsys):
+    out = tmp_path / "x.npz"
+    command = ["train", str(text), "--model", model, "--out", str(out)]
+    assert main([*command, "--minutes", "600"]) == 0
+    assert f"{MOST_PASSES} passes" in capsys.readouterr().out
+    note = train.read(out)["note"]
+    assert note["config"]["block_size"] == 8
+    n = len(data.load(text).train)
+    assert note["batch_size"] == n - 8  # the text is short
+    assert 0.9 < note["steps"] * (n - 8) / (MOST_PASSES * n) < 1.05
+    tiny = tmp_path / "tiny.txt"
+    tiny.write_text("ab" * 30)
+    assert main(["train", str(tiny), "--model", model, "--steps", "1",
+                 "--out", str(out)]) == 0
+
+
+def test_draws_are_from_everywhere():
+    x = torch.arange(50)
+    g = torch.Generator().manual_seed(1)
+    draws = runs.Draws(x, x * 2, 20, g)
+    pairs = [next(draws) for _ in range(40)]
+    assert all(len(xb) == 20 and yb.equal(2 * xb) for xb, yb in pairs)
+    assert torch.cat([xb for xb, _ in pairs]).unique().equal(x)
+    state = draws.state_dict()
+    assert len(state["order"]) == 0
+    ahead = next(draws)[0]
+    draws.load_state_dict(state)
+    assert next(draws)[0].equal(ahead)
 
 
 @pytest.mark.parametrize("extra, words", [
     (["--resume", "--steps", "9"], "--steps"),
     (["--resume", "--from", "x.npz"], "leave out --from"),
     (["--resume", "--dropout", "0"], "--dropout"),
-    (["--from", "x.npz", "--n-embd", "8"], "x.npz decides about --n-embd"),
+    (["--from", "OUT", "--n-embd", "8"], "decides about --n-embd"),
+    (["--from", "OUT", "--tokens", "300"], "decides about --tokens"),
+    (["--from", "OUT", "--model", "mlp"], "with --model gpt, not mlp"),
+    (["--resume", "--model", "mlp"], "with --model gpt, not mlp"),
+    (["--n-hidden", "8"], "--model gpt has no --n-hidden"),
+    (["--model", "mlp", "--n-head", "2"], "--model mlp has no --n-head"),
+    (["--model", "wavenet", "--block-size", "6"], "a power of 2"),
     (["--from", "x.npz"], "x.npz does not exist"),
     (["--resume"], "the end of its plan"),
     (["--tokens", "5"], "too small")])
 def test_what_cannot_be_combined(extra, words, trained, text, capsys):
     before = trained.read_bytes()
+    extra = [str(trained) if word == "OUT" else word for word in extra]
     assert main(["train", str(text), "--out", str(trained), *extra]) == 1
     assert words in capsys.readouterr().err
     assert trained.read_bytes() == before
@@ -538,7 +673,7 @@ def test_reading_the_text_is_part_of_the_minutes(
         asked.append(options["seconds"])
         return train.History()
 
-    monkeypatch.setattr("zerohero.__main__.MOST_PASSES", 10**9)
+    monkeypatch.setattr("zerohero.runs.MOST_PASSES", 10**9)
     monkeypatch.setattr(data, "load", slow)
     monkeypatch.setattr(train, "fit", spy)
     command = ["train", str(text), "--minutes", "0.05", "--out"]

@@ -52,6 +52,34 @@ def test_layer_is_torchs_over_several_steps(case, dtype):
     assert "output" in kinds and "in" in kinds
 
 
+def test_what_is_compared():
+    """Random weights, a step of training on each input, then evaluation."""
+    x = parity.layer_input("BatchNorm1d", {}, (6, 2), generator(1))
+    state = torch.get_rng_state()
+    pairs = parity.layer_pairs("BatchNorm1d", {"num_features": 2}, [x, x])
+    assert torch.equal(torch.get_rng_state(), state)
+    answer = ["output", "gradient of input", "gradient of weight",
+              "gradient of bias", "buffer running_mean",
+              "buffer running_var", "buffer num_batches_tracked"]
+    state = [f"state {name}" for name in (
+        "weight", "bias", "running_mean", "running_var",
+        "num_batches_tracked")]
+    assert [what for what, *_ in pairs] == [
+        *answer, *answer, *(f"in evaluation: {what}" for what in answer),
+        *state, *state]
+    n = len(answer)
+    first, second, last = (dict((what.split(": ")[-1], theirs) for what, _,
+                                theirs in pairs[i:i + n])
+                           for i in (0, n, 2 * n))
+    for what in ("output", "gradient of input"):
+        for a, b in ((first, second), (second, last)):
+            assert (a[what] - b[what]).abs().max() > 0.01, what
+    spread = first["output"].std(0, correction=0)  # of random weights
+    assert (spread - 1).abs().min() > 0.01 and spread[0] != spread[1]
+    assert last["buffer num_batches_tracked"] == 2
+    assert all(t.dtype != torch.float64 for _, t, _ in pairs)
+
+
 def test_every_layer_is_in_the_table():
     inside = {name for name, *_ in parity.LAYERS}
     layers = {

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from zerohero import optim, parity
+from zerohero import nn, optim, parity
 
 SCHEDULERS = torch.optim.lr_scheduler
 
@@ -619,4 +619,66 @@ def test_the_wall_on_the_page():
     html = table._repr_html_()
     assert html.count("<tr>") == len(table.rows) + 1 and "&lt; 1e-" in html
     broken = parity.Table([("nn.X", {"f": len}, {"output": math.nan})])
-    assert "nan" in repr(broken) and "f=f" in repr(broken)
+    assert repr(broken).endswith("nan") and "f=f" in repr(broken)
+    for gaps in ([1e-9, math.nan], [math.nan, 1e-9], [1e-9, 0.5]):
+        rows = [("nn.X", {}, {"output": gap, "buffers": None})
+                for gap in gaps]
+        worst = parity.Table(rows).worst
+        assert math.isnan(worst) if math.nan in gaps else worst == 0.5
+    rows = [("<b>", {}, {"output": 3e-7, "gradients": 0.0})]
+    assert repr(parity.Table(rows)).split()[-3:] == ["<", "1e-6", "="]
+    assert "&lt;b&gt;" in parity.Table(rows)._repr_html_()
+    filled = {name: {k for k, gap in gaps.items() if gap is not None}
+              for name, _, gaps in table.rows}
+    layer = {"output", "gradients"}
+    assert filled["nn.Tanh"] == layer
+    assert filled["nn.LayerNorm"] | filled["nn.Linear"] == layer | {
+        "state dict"}
+    assert filled["optim.SGD"] == filled["optim.StepLR"] == {"50 steps"}
+    buffers = [gaps["buffers"] for name, options, gaps in table.rows
+               if name == "nn.BatchNorm1d"]
+    assert [gap is not None for gap in buffers] == [True] * 4 + [False]
+
+
+def test_the_wall_sees_a_fault(monkeypatch):
+    """Each of ours is broken in turn: its cells say so, and no others."""
+    step = optim.SGD.step
+    monkeypatch.setattr(parity, "LAYERS", [("Tanh", {}, (4, 6))])
+    monkeypatch.setattr(parity, "OPTIMIZERS", [("SGD", {"lr": 0.05})])
+    monkeypatch.setattr(parity, "SCHEDULES", [("StepLR", {"step_size": 3})])
+    seen = []
+    for where, name, fault in (
+            (nn.Tanh, "forward", lambda self, x: 1.01 * x.tanh()),
+            (nn.Tanh, "forward",
+             lambda self, x: (1 if self.training else 1.01) * x.tanh()),
+            (optim.SGD, "step", lambda self: (step(self), step(self))),
+            (optim.StepLR, "get_lr", lambda self: self._current())):
+        with monkeypatch.context() as patch:
+            patch.setattr(where, name, fault)
+            tanh, sgd, decay = (gaps for *_, gaps in parity.table().rows)
+        cells = (tanh["output"], tanh["gradients"], sgd["50 steps"],
+                 decay["50 steps"])
+        seen.append([gap > 1e-3 for gap in cells])
+    yes, no = True, False
+    assert seen == [[yes, yes, no, no], [yes, yes, no, no],
+                    [no, no, yes, no], [no, no, no, yes]]
+
+
+def test_what_the_wall_compares():
+    options = {"lr": 0.3}
+    pairs = parity.optimizer_pairs("SGD", options, steps=4)
+    things = ("parameter 0", "parameter 1", "parameter 2", "learning rates")
+    assert [what for what, *_ in pairs] == [
+        f"step {i}: {thing}" for i in range(4) for thing in things]
+    ours = {what: t for what, t, _ in pairs}
+    assert_close(ours["step 0: learning rates"], torch.tensor([0.3, 0.1]))
+    for i, first in enumerate((0, 3, 0)):  # when each began to move
+        moved = [not ours[f"step {s}: parameter {i}"].equal(
+            ours[f"step {s - 1}: parameter {i}"]) for s in range(1, 4)]
+        assert moved == [s >= first for s in range(1, 4)]
+    assert pairs[0][1].dtype == torch.float64
+    named = {"a": torch.ones(1), "b": None}
+    with pytest.raises(AssertionError, match="ours has"):
+        parity._named("", named, {"b": None, "a": torch.ones(1)})
+    both = (named["a"],) * 2
+    assert parity._named("x", named, named) == [("x a", *both)]

@@ -1,6 +1,7 @@
 """Plots and drawings draw what they are given, on the axes they are given."""
 
 import matplotlib
+import numpy as np
 import pytest
 import torch
 
@@ -64,6 +65,14 @@ def test_loss_curve_smooths_with_a_running_mean():
     plots.loss_curve([1.0, 3.0], ax=ax, smooth=2, label="mean")
     (name,) = ax.get_legend().get_texts()
     assert name.get_text() == "mean"
+    _, ax = plt.subplots()
+    y = torch.tensor([2.0, 1.5], dtype=torch.bfloat16, requires_grad=True)
+    plots.loss_curve(y, ax=ax, smooth=2, label="two")
+    assert list(ax.lines[1].get_ydata()) == [1.75]
+    _, ax = plt.subplots()
+    plots.loss_curve(y, ax=ax, label="raw")
+    assert list(ax.lines[0].get_ydata()) == [2, 1.5]
+    assert ax.get_legend().get_texts()[0].get_text() == "raw"
 
 
 def test_heatmap_writes_the_numbers():
@@ -76,6 +85,19 @@ def test_heatmap_writes_the_numbers():
     assert norm.vmin == -norm.vmax == -2
     where = [t.get_position() for t in ax.texts]
     assert where == [(0, 0), (1, 0), (0, 1), (1, 1)]  # x is the column
+    _, ax = plt.subplots()
+    m = torch.tensor([[0.25, -1.0, float("nan")], [0.5, 2.0, 1.0]])
+    plots.heatmap(m, ax=ax, center=1, xlabels="abc", ylabels=["x", "\t"])
+    norm = ax.images[0].norm
+    assert (norm.vmin, norm.vmax) == (-1, 3)
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["a", "b", "c"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["x", "\\t"]
+    low, high = ax.images[0].cmap([0.1, 0.9])[:, [0, 2]]  # red and blue
+    assert low[0] > 2 * low[1] and high[0] < high[1]  # orange and purple
+    for center in (None, 0.0):
+        _, ax = plt.subplots()
+        plots.heatmap(m[:, :2], ax=ax, center=center, cmap="Greens")
+        assert ax.images[0].get_cmap().name == "Greens"
 
 
 def test_heatmap_ink_stands_out_from_its_square():
@@ -116,17 +138,20 @@ def test_histogram_is_a_density():
     heights, edges, _ = ax.patches[0].get_data()
     assert (heights * (edges[1:] - edges[:-1])).sum() == pytest.approx(1)
     assert len(heights) == 20 and ax.get_legend() is None
+    assert ax.patches[0].get_fill()
     _, ax = plt.subplots()
     plots.histogram({"a": torch.tensor([0.0, 1.0]),
                      "b": torch.tensor([[4.0, 2.0]])}, ax=ax, bins=4)
     a, b = (p.get_data() for p in ax.patches)
     assert list(a.edges) == list(b.edges) == [0, 1, 2, 3, 4]
+    assert not any(p.get_fill() for p in ax.patches)  # both can be seen
     assert list(a.values) == [0.5, 0.5, 0, 0]
     assert list(b.values) == [0, 0, 0.5, 0.5]
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["a", "b"]
     _, ax = plt.subplots()
     plots.histogram(torch.full((3,), 7.0), ax=ax)  # one value only
-    assert ax.patches[0].get_data().edges[0] == 7
+    edges = ax.patches[0].get_data().edges
+    assert edges[0] == 7 and len(edges) == 61
 
 
 def test_scatter_symbols_marks_the_highlighted():
@@ -135,6 +160,13 @@ def test_scatter_symbols_marks_the_highlighted():
     a, b = ax.texts
     assert (a.get_position(), b.get_position()) == ((0, 1), (2, 3))
     assert a.get_bbox_patch() is None and b.get_bbox_patch() is not None
+    assert (a.get_color(), b.get_color()) == tuple(plots.COLORS[:2])
+    assert ax.dataLim.bounds == (0, 1, 2, 2)  # all of them are in sight
+    _, ax = plt.subplots()
+    end, z = plots.scatter_symbols(points, "\nz", ax=ax).texts
+    assert end.get_text() == "\\n" and z.get_bbox_patch() is None
+    with pytest.raises(ValueError, match=r"\(2, 2\), got \(2, 3\)"):
+        plots.scatter_symbols(torch.zeros(2, 3), "ab")
     with pytest.raises(ValueError, match=r"\(3, 2\)"):
         plots.scatter_symbols(points, "abc")
 
@@ -145,6 +177,10 @@ def test_lines_differ_by_more_than_color():
     assert ax.get_xscale() == "log" and ax.get_legend() is not None
     assert ax.get_yscale() == "linear"
     assert ax.lines[0].get_marker() == "None"
+    assert ax.lines[0].get_color() != ax.lines[1].get_color()
+    _, ax = plt.subplots()
+    plots.lines({"a": ([1], [1]), "b": ([1], [2])}, ax=ax, marker=True)
+    assert [line.get_marker() for line in ax.lines] == ["o", "s"]
     _, ax = plt.subplots()
     plots.lines({"": ([1, 2], [3, 4])}, ax=ax, logy=True, marker=True,
                 xlabel="x", ylabel="y")
@@ -155,7 +191,7 @@ def test_lines_differ_by_more_than_color():
 
 
 def test_a_short_logarithmic_axis_has_plain_numbers():
-    ax = plots.lines({"": ([1, 9999], [1500, 7800])}, logx=True, logy=True)
+    ax = plots.lines({"": ([1, 500], [1500, 7800])}, logx=True, logy=True)
     ax.figure.canvas.draw()
     assert "5,000" in [t.get_text() for t in ax.get_yticklabels()]
     assert "$\\mathdefault{10^{2}}$" in [
@@ -192,7 +228,10 @@ def test_cells_take_strings_and_tensors():
     ax = drawings.canvas(6, 3)
     drawings.cells(ax, "a\n")
     drawings.cells(ax, torch.tensor([0.25]), fmt=".1f")
-    assert [t.get_text() for t in ax.texts] == ["a", "\\n", "0.2"]
+    drawings.cells(ax, np.array([[1], [2]]))
+    drawings.cells(ax, ((3,), (4,)))
+    assert [t.get_text() for t in ax.texts] == [
+        "a", "\\n", "0.2", "1", "2", "3", "4"]
 
 
 def colors(ax):
@@ -205,6 +244,7 @@ def test_cells_are_filled_as_asked():
             ([1, 2], None, [white, white]),
             ([1, 2], red, [red, red]),
             ([1, 2], [red, blue], [red, blue]),
+            ([1, 2], (red, blue), [red, blue]),
             ([[1, 2], [3, 4]], [[red, blue], [blue, red]],
              [red, blue, blue, red]),
             ([[1, 2], [3, 4]], lambda i, j, v: red if v == 3 and (i, j) == (
@@ -236,6 +276,36 @@ def test_everything_lies_where_it_was_put():
     see = ax.texts[3]
     assert (see.get_text(), see.get_position()) == ("see", (7, 1))
     assert see.get_ha() == "right" and see.get_color() == plots.INK
+    drawings.note(ax, 7, 1, "more", size=20, color="#ff0000")
+    more = ax.texts[4]
+    assert (more.get_ha(), more.get_size()) == ("left", 20)
+    assert more.get_color() == "#ff0000"
+    ax = drawings.canvas(9, 6)
+    assert list(ax.figure.get_size_inches()) == pytest.approx([3.78, 2.52])
+    assert ax.get_aspect() == 1
+    drawings.cells(ax, [[1, 2], [3, 4]], width=2, height=3, labels="above")
+    assert [p.get_xy() for p in ax.patches] == [(0, 0), (2, 0), (0, 3), (2, 3)]
+    for p in ax.patches:
+        assert (p.get_width(), p.get_height()) == (2, 3)
+    x, y = ax.texts[4].get_position()
+    assert x == 0 and -1 < y < 0
+
+
+def test_an_arrow_is_drawn_as_asked(monkeypatch):
+    made, patch = [], drawings.FancyArrowPatch
+
+    def spy(start, end, **options):
+        made.append((start, end, options["arrowstyle"], options["lw"],
+                     options["connectionstyle"]))
+        return patch(start, end, **options)
+
+    monkeypatch.setattr(drawings, "FancyArrowPatch", spy)
+    ax = drawings.canvas(4, 4)
+    drawings.arrow(ax, (0, 1), (2, 3))
+    drawings.arrow(ax, (2, 3), (0, 1), curve=-0.5, style="->", lw=3.0)
+    assert made == [((0, 1), (2, 3), "-|>", 1.2, "arc3,rad=0.0"),
+                    ((2, 3), (0, 1), "->", 3.0, "arc3,rad=-0.5")]
+    assert len(ax.patches) == 2 and not ax.texts
 
 
 def test_canvas_reads_downward():

@@ -228,10 +228,16 @@ def test_contexts_vocabulary():
         contexts(x - 1, y)
     with pytest.raises(ValueError, match="from -1 to 1"):
         contexts(x, y - 3)
+    x = torch.tensor([[0, 5]])  # here the window holds the largest id
+    assert contexts(x, y)[1].shape == (1, 6)
+    with pytest.raises(ValueError, match="to 5, vocab_size=5"):
+        contexts(x, y, 5)
 
 
 @pytest.mark.parametrize(
-    "x, y", [((4, 2), (3,)), ((4,), (4,)), ((0, 2), (0,)), ((4, 2), (4, 1))]
+    "x, y",
+    [((4, 2), (3,)), ((4,), (4,)), ((0, 2), (0,)), ((4, 0), (4,)),
+     ((4, 2), (4, 1))],
 )
 def test_contexts_shapes_are_checked(x, y):
     zeros = torch.zeros(x, dtype=torch.long), torch.zeros(y).long()
@@ -269,6 +275,8 @@ def test_fit_counts_takes_the_steps_of_full_batch_training():
     x, y = examples(300)
     sgd = SGD(ours.parameters(), lr=0.5)
     schedule = linear_to_zero(5)
+    F.cross_entropy(ours(x), y).backward()  # what is left of earlier work
+    ours.eval()
     history = fit_counts(ours, *contexts(x, y, 5), sgd, 5, schedule)
     assert sgd.param_groups[0]["lr"] == 0.5
     losses = []
@@ -291,7 +299,7 @@ def test_fit_counts_drives_several_optimizers():
     first = SGD(model.embedding.parameters(), lr=0.1)
     rest = [*model.hidden.parameters(), *model.output.parameters()]
     second = SGD(rest, lr=0.2)
-    fit_counts(model, *contexts(x, y, 5), [first, second], 3)
+    fit_counts(model, *contexts(x, y, 5), (first, second), 3)
     for a, b in zip(before, model.parameters(), strict=True):
         assert (a - b).abs().max() > 0
     assert first.param_groups[0]["lr"] == 0.1
@@ -318,6 +326,11 @@ def test_fit_counts_errors():
     assert len(fit_counts(model, *contexts(x, y, 5), adam, 1).losses) == 1
     with pytest.raises(ValueError, match="steps=0"):
         fit_counts(model, *contexts(x, y, 5), adam, 0)
+    unique, counts = contexts(x, y, 5)
+    with torch.no_grad():
+        model.output.bias[0] = -math.inf  # rules out what came
+    with pytest.raises(ValueError, match="the loss is inf at step 0"):
+        fit_counts(model, unique, counts + 1, adam, 1)
     with torch.no_grad():
         model.output.weight.fill_(math.nan)
     with pytest.raises(ValueError, match="at step 0: lower the learning"):

@@ -292,9 +292,53 @@ def test_picture_of_several_letters_their_strips():
     plt.close("all")
 
 
+def test_picture_draws_an_arrow_for_each_step(monkeypatch):
+    steps = []
+    monkeypatch.setattr(drawings, "arrow",
+                        lambda ax, start, end: steps.append((start, end)))
+    x = torch.arange(12).view(3, 4)
+    texts, squares = drawn(picture(x[1:, 1:3]))
+    left = min(x for x, _ in squares)
+    (row, y), (row_end, _) = steps[0]
+    assert (row - left, row_end - left) == pytest.approx((5.5, 9.5))
+    (column, below), (column_end, _) = steps[1]
+    assert (column - left, column_end - left) == pytest.approx((5.5, 6.5))
+    assert below > y
+    steps.clear()
+    texts, _ = drawn(picture(torch.arange(3.0).expand(1, 2, 3) / 3))
+    assert "dim 2: step 1" in texts and "0.333" in texts
+    assert not any(text.startswith("dim 0") for text in texts)
+    texts, _ = drawn(picture(torch.tensor([False, True, True]).expand(4, 3)))
+    assert "dim 0: step 0" in texts and len(steps) == 2 + 1
+    assert (texts.count("F"), texts.count("T")) == (1 + 4, 2 + 8)
+    plt.close("all")
+
+
+def test_nothing_in_a_picture_covers_anything():
+    x = torch.arange(10, 18)
+    pair = picture(x[:4].clone(), x.view(2, 1, 4), x[:6].view(6, 1))
+    strip = 4 + 8 + 8
+    _, squares = drawn(pair)
+    assert len(squares) == strip + 4 + 8 + 6
+    assert max(x for x, _ in squares) + 1 < pair.get_xlim()[1]
+    assert max(y for _, y in squares) + 1 < pair.get_ylim()[0]
+    ax = picture(x.view(2, 2, 2))
+    texts, squares = drawn(ax)
+    assert all(texts.count(str(slot)) == 2 for slot in range(8))
+    places = {t.get_text(): t.get_position() for t in ax.texts}
+    for slot, square in zip(range(8), sorted(
+            (s for s in squares if s[1] > 2.5),
+            key=lambda s: (s[0] > 4.5, s[1], s[0])), strict=True):
+        number = places[str(slot)]  # in the corner of its square
+        assert 0.5 < number[0] - square[0] < 1, slot
+        assert 0.5 < number[1] - square[1] < 1, slot
+    plt.close("all")
+
+
 def test_picture_draws_into_given_axes():
     _, ax = plt.subplots()
     assert picture(torch.zeros(3, requires_grad=True), ax=ax) is ax
+    assert ax.get_ylim()[0] > ax.get_ylim()[1] and not ax.axison
     plt.close("all")
 
 
@@ -305,6 +349,11 @@ def test_picture_refuses_what_cannot_be_read():
         picture(torch.zeros(41)[:2])
     with pytest.raises(ValueError, match="smaller tensor"):
         picture(torch.zeros(1, 1, 1, 1))
+    with pytest.raises(ValueError, match="smaller tensor"):
+        picture(torch.zeros(1).expand(41))
+    ax = picture(torch.zeros(40))  # the most there can be, on one page
+    assert ax.figure.get_size_inches()[0] < 6.51
+    plt.close("all")
     with pytest.raises(ValueError, match="one name for each"):
         picture(torch.zeros(2), names=["a", "b"])
     with pytest.raises(ValueError, match="at least one"):
@@ -321,4 +370,13 @@ def test_picture_colors_the_first_dimension_that_has_several_entries():
         top = min(y for _, y in squares)
         strip = [squares[k] for k in sorted(squares) if k[1] == top]
         assert strip == wanted, shape
+    wanted = [drawings.FILLS[i % 5] for i in range(6)]  # then from the start
+    for view in (torch.arange(6), torch.arange(6).view(1, 1, 6)):
+        _, squares = drawn(picture(view))
+        top = min(y for _, y in squares)
+        strip = [squares[k] for k in sorted(squares) if k[1] == top]
+        assert strip == [matplotlib.colors.to_rgba(c) for c in wanted]
+    _, squares = drawn(picture(torch.zeros(1).expand(3)))
+    (first,) = {c for k, c in squares.items()}  # one slot has one color
+    assert first == matplotlib.colors.to_rgba(drawings.FILLS[0])
     plt.close("all")

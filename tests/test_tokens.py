@@ -272,7 +272,8 @@ def test_like_the_tokenizers_library(tokenizer, play):
 
 def test_nothing_and_one_byte(tokenizer):
     assert tokenizer.encode("").shape == (0,)
-    assert tokenizer.encode("").dtype == torch.int64
+    for allowed in ((), "all"):
+        assert tokenizer.encode("", allowed).dtype == torch.int64
     assert tokenizer.decode([]) == "" and tokenizer.decode_bytes([]) == b""
     assert tokenizer.encode("a").tolist() == [97]
 
@@ -296,6 +297,8 @@ def test_id_out_of_range(tokenizer, ids):
 def test_half_a_surrogate_pair(tokenizer):
     with pytest.raises(ValueError, match=r"'\\ud800' at position 2 .*leave"):
         tokenizer.encode("ab\ud800")
+    with pytest.raises(ValueError, match="at position 15 "):
+        tokenizer.encode(f"a{END}b\ud800", allowed_special="all")
 
 
 # --- special tokens ----------------------------------------------------

@@ -170,6 +170,8 @@ def load(name: str | Path, kind: str | None = None) -> Corpus:
     (running text; default for a path) or "names" (one name a line).
     Text is split 90/5/5 by position. Names: the distinct ones, in the order
     of their hashes, 80/10/10, joined as ".emma.olivia.".
+    Symbols are the code points of the file as they stand: lower-case it,
+    or join accents (unicodedata.normalize("NFC", text)), beforehand.
     Raises FileNotFoundError for a missing file; ValueError for a folder, a
     file that is empty, too short, not UTF-8, or (known corpora) altered.
     """
@@ -208,7 +210,7 @@ def windows(
     _check_ids(ids, block_size)
     if boundary is None:
         x = ids.unfold(0, block_size, 1)[:-1]
-        return x.contiguous(), ids[block_size:].clone()
+        return x.clone(), ids[block_size:].clone()
     ends = (ids == boundary).nonzero().flatten()
     if len(ends) == 0:
         raise ValueError(

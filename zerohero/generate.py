@@ -61,9 +61,9 @@ def next_probs(logits: Tensor, temperature: float = 1.0,
                top_p: float | None = None) -> Tensor:
     """Probabilities to draw the next symbol from, rows that sum to 1.
 
-    ``softmax(logits / temperature)``, then cut by top_k and top_p and
-    rescaled.  Temperature 0 puts all on the largest logit (the first of
-    equals).
+    ``softmax(logits / temperature)``, cut by top_k, then by top_p (shares
+    of what top_k has left), and rescaled.  Temperature 0 puts all on the
+    largest logit (the first of equals).
 
     Args:
         logits: (..., V).

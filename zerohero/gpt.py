@@ -336,6 +336,11 @@ class GPT(nn.Module):
             if c.position == "learned":
                 self.place.weight.mul_(0.02 if c.tie else 0.1)
 
+    @property
+    def block_size(self) -> int:
+        """T, the longest context: ``config.block_size``."""
+        return self.config.block_size
+
     def new_cache(self) -> dict:
         """An empty cache for ``forward(idx, cache=...)``."""
         return {"idx": None, "layers": [{} for _ in self.blocks]}

@@ -234,7 +234,12 @@ def _worst(pairs: list[Pair], wanted: Callable[[str], bool]) -> float | None:
     """Largest |ours - torch's| / max(1, |torch's|) of the pairs wanted."""
     gaps = [((a - b).abs() / b.abs().clamp(min=1)).max().item()
             for what, a, b in pairs if wanted(what)]
-    return max(gaps, default=None)
+    return _largest(gaps) if gaps else None
+
+
+def _largest(gaps: list[float]) -> float:
+    """The largest number; nan if one is nan (Python's max may miss it)."""
+    return torch.tensor(gaps, dtype=torch.float64).max().item()
 
 
 class Table:
@@ -249,8 +254,8 @@ class Table:
     @property
     def worst(self) -> float:
         """The largest difference in the table."""
-        return max(gap for *_, gaps in self.rows for gap in gaps.values()
-                   if gap is not None)
+        return _largest([gap for *_, gaps in self.rows
+                         for gap in gaps.values() if gap is not None])
 
     def _cells(self) -> list[list[str]]:
         lines = []

@@ -174,7 +174,8 @@ def sliding_losses(model, ids: Tensor, block_size: int, stride: int,
     the last `stride` predictions count, so that a symbol is predicted from
     block_size - stride + 1 to block_size symbols before it (at the
     beginning of the text from all there are).  With stride = block_size
-    these are the losses of ``chunks``.
+    these are the losses of ``chunks``.  Their mean is how surprised the
+    model is by this text, which may be shorter than block_size.
 
     Args:
         model: logits = model(idx), (B, T, V).

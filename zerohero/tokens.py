@@ -143,6 +143,14 @@ class Tokenizer:
                     f"no special token {name!r}: this tokenizer has "
                     f"{list(self.special)}"
                 )
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"character {text[error.start]!r} at position {error.start} "
+                "is half of a surrogate pair, which UTF-8 cannot write: "
+                "leave it out"
+            ) from None
         if not allowed_special:
             return torch.tensor(self._encode(text), dtype=torch.int64)
         longest_first = sorted(allowed_special, key=len, reverse=True)
@@ -156,14 +164,6 @@ class Tokenizer:
         return torch.tensor(ids, dtype=torch.int64)
 
     def _encode(self, text: str) -> list[int]:
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"character {text[error.start]!r} at position {error.start} "
-                "is half of a surrogate pair, which UTF-8 cannot write: "
-                "leave it out"
-            ) from None
         words = split_words(text) if self.split else [text]
         ids, known = [], {}
         for word in words:

@@ -451,7 +451,9 @@ def fit(model, batches, optimizer, steps: int, *,
 
     Args:
         model: anything with logits = model(idx) and parameters().
-        batches: iterator of (xb, yb), such as Batches or TextBatches.
+        batches: iterator of (xb, yb), such as Batches or TextBatches; a
+            DataLoader, which ends, is made endless by a generator with
+            ``while True: yield from loader``.
         optimizer: one optimizer or a list of them.
         steps: where to stop, counted from step 0.
         schedule: factor of the learning rates for each step (None: 1).
@@ -564,7 +566,8 @@ def _check_kinds(batches, optimizers, schedule, val) -> None:
     if not hasattr(batches, "__next__"):
         raise ValueError(
             f"batches is a {type(batches).__name__}: give an endless "
-            f"iterator of (xb, yb), such as Batches(x, y, batch_size)")
+            f"iterator of (xb, yb), such as Batches(x, y, batch_size), or a "
+            f"generator with 'while True: yield from loader'")
     for o in optimizers:
         if not hasattr(o, "param_groups"):
             raise ValueError(
@@ -782,7 +785,8 @@ def load(path: str | os.PathLike, model, optimizer=None,
          batches=None) -> tuple[int, object]:
     """Load what ``save`` saved into model, optimizer(s) and batches.
 
-    ``fit(..., start=step)`` then goes on as if there had been no break.
+    ``fit(..., start=step)`` then goes on as if there had been no break (so
+    torch's own random state is set back, too).
 
     Returns:
         (step, note) as they were saved.

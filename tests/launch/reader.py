@@ -126,8 +126,11 @@ class Lab:
             return json.loads(answer.read() or "null")
 
     def end_sessions(self) -> None:
+        """As for the next reader: no kernel, no tab to open again."""
         for session in self.api("api/sessions"):
             self.api(f"api/sessions/{session['id']}", "DELETE")
+        for name in self.api("lab/api/workspaces")["workspaces"]["ids"]:
+            self.api(f"lab/api/workspaces/{name}", "DELETE")
 
     def stop(self) -> None:
         family = [self.process, *self.process.children(recursive=True)]
