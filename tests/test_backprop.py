@@ -163,6 +163,11 @@ def test_by_hand():
     assert got.tolist() == [[-0.25, 0.25], [0.25, -0.25]]
     probs, dout = torch.tensor([0.5, 0.5]), torch.tensor([3.0, 1.0])
     assert backprop.softmax_backward(dout, probs).tolist() == [0.5, -0.5]
+    rows = torch.stack((dout, dout)), torch.stack((probs, probs))
+    assert backprop.softmax_backward(*rows).tolist() == [[0.5, -0.5]] * 2
+    assert backprop.sum_to(torch.ones(1, 4), (1,)).tolist() == [4]
+    none = torch.ones(0, 3), torch.empty(0, dtype=torch.long)
+    assert backprop.embedding_backward(*none, 2).tolist() == [[0] * 3] * 2
     # two values -1 and 1: the output is always (-1, 1), nothing gets through
     dx, dw, db = backprop.batch_norm_backward(
         torch.tensor([[1.0], [5.0]]), torch.tensor([[-1.0], [1.0]]),
@@ -218,6 +223,8 @@ def test_cross_entropy_is_safe_for_large_logits():
         (lambda: backprop.batch_norm_backward(
             torch.ones(1, 3), torch.ones(1, 3), torch.ones(3)), "1 value"),
         (lambda: backprop.batch_norm_backward(
+            torch.ones(4, 0), torch.ones(4, 0), torch.ones(0)), "0 value"),
+        (lambda: backprop.batch_norm_backward(
             torch.ones(2, 3), torch.ones(2, 3), torch.ones(2)),
          r"\(2, 3\).*\(2,\)"),
         (lambda: backprop.batch_norm_backward(
@@ -231,6 +238,8 @@ def test_cross_entropy_is_safe_for_large_logits():
             torch.ones(3), torch.ones(2, 3), torch.ones(3)), "same shape"),
         (lambda: MLP(9, 3, 2, 4)(torch.zeros(5, 2, dtype=torch.long)),
          r"\(5, 2\).*\(B, 3\)"),
+        (lambda: MLP(9, 3, 2, 4)(torch.zeros(5, 3, 1, dtype=torch.long)),
+         r"\(5, 3, 1\).*\(B, 3\)"),
         (lambda: MLP(9, 3, 2, 4).eval().backward(
             torch.zeros(5, 3, dtype=torch.long),
             torch.zeros(5, dtype=torch.long)), r"model\.train\(\)"),
@@ -307,9 +316,10 @@ def test_mlp_forward_is_built_from_torch_layers():
 
 
 def test_mlp_starts_well():
-    g = torch.Generator().manual_seed(0)
+    g, state = torch.Generator().manual_seed(0), torch.get_rng_state()
     model = MLP(27, 3, 10, 200, generator=g)
     again = MLP(27, 3, 10, 200, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(torch.get_rng_state(), state)  # nothing else is drawn
     for a, b in zip(model.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
     idx = torch.randint(27, (500, 3), generator=g)

@@ -111,6 +111,7 @@ CASES = [
     ("embedding", (ids(4, 2, 5), W), {}),
     ("embedding", (ids(4, 7), W), dict(padding_idx=2)),
     ("embedding", (ids(4, 7), W), dict(padding_idx=-1)),
+    ("embedding", (ids(4, 7), W), dict(padding_idx=-4)),
     ("embedding", (ids(4, 7).int(), W), {}),
     ("embedding", (torch.tensor(1), W), {}),
     ("embedding", (ids(4, 0, 2), W), {}),
@@ -150,6 +151,7 @@ CASES = [
             ("cross_entropy", (X[0], T6[0]), dict(label_smoothing=1.0)),
             ("cross_entropy", (X, P), {}),
             ("cross_entropy", (X[0], P[0]), {}),
+            ("cross_entropy", (X, P), dict(ignore_index=-1)),
             (
                 "cross_entropy",
                 (rand(2, 5, 3), F.softmax(rand(2, 5, 3), 1)),
@@ -217,6 +219,9 @@ BAD = [
     ("one_hot", (torch.tensor([-1, 1]), 3), {}, "-1..1"),
     ("one_hot", (torch.tensor([1.0]), 3), {}, "int64"),
     ("one_hot", (torch.empty(0).long(),), {}, "num_classes"),
+    ("one_hot", (torch.empty(0).long(), 0), {}, "num_classes"),
+    ("one_hot", (torch.tensor([0]), 0), {}, "positive, got 0"),
+    ("one_hot", (torch.tensor([0]), -2), {}, "positive, got -2"),
     ("linear", (rand(2, 4), W, B), {}, "(2, 4) and weight (4, 3)"),
     ("linear", (rand(2, 3), W, B[:3]), {}, "(3,)"),
     ("linear", (rand(2, 3), W[:1], B), {}, "(4,)"),
@@ -225,6 +230,7 @@ BAD = [
     ("embedding", (torch.tensor([0, 4]), W), {}, "0..3"),
     ("embedding", (torch.tensor([-1]), W), {}, "-1"),
     ("embedding", (torch.tensor([1.0]), W), {}, "float32"),
+    ("embedding", (torch.tensor([1]).to(torch.uint8), W), {}, "uint8"),
     ("embedding", (torch.tensor([1]), W[0]), {}, "(3,)"),
     ("softmax", (X, 2), {}, "[-2, 1]"),
     ("softmax", (torch.arange(3), 0), {}, "int64"),
@@ -242,7 +248,7 @@ BAD = [
     ("cross_entropy", (X, T6), dict(weight=CW[:4]), "(4,)"),
     ("cross_entropy", (X, T6), dict(weight=CW.float()), "float32"),
     ("cross_entropy", (X, torch.zeros(6, 5).long()), {}, "probabilities"),
-    ("cross_entropy", (X, P), dict(ignore_index=1), "ignore_index"),
+    ("cross_entropy", (X, P), dict(ignore_index=0), "ignore_index"),
     ("cross_entropy", (X[0, 0], T6[0]), {}, "classes"),
     ("mse_loss", (X, P), dict(reduction="avg"), "avg"),
     ("relu", (torch.tensor([True]),), {}, "bool"),
@@ -267,6 +273,7 @@ BAD = [
     ("batch_norm", (X, CW.float(), CW.float()), {}, "running_mean is"),
     ("batch_norm", (X, CW, CW, CW, CW.float()), {}, "bias is"),
     ("batch_norm", (X, CW, None), dict(training=True), "or none"),
+    ("batch_norm", (X, None, CW), dict(training=True), "or none"),
     ("batch_norm", (X, None, None), dict(training=True, eps=0.0), "eps"),
     ("batch_norm", (X, CW, CW), dict(eps=-1e-5), "eps"),
     ("batch_norm", (X.half(), CW.half(), CW.float()), {}, "running_var is"),
@@ -329,8 +336,33 @@ def test_errors(name, args, kwargs, says):
 def test_embedding_says_what_it_leaves_out(kwargs):
     with pytest.raises(ValueError, match="not rebuilt"):
         Z.embedding(torch.tensor([1]), W, **kwargs)
-    with pytest.raises(ValueError, match="padding_idx 4"):
-        Z.embedding(torch.tensor([1]), W, padding_idx=4)
+    for i in (4, -5):
+        with pytest.raises(ValueError, match=f"padding_idx {i}"):
+            Z.embedding(torch.tensor([1]), W, padding_idx=i)
+
+
+def test_what_torch_lets_through_is_refused():
+    with pytest.raises(ValueError, match="label_smoothing .* -0.1"):
+        Z.cross_entropy(X, T6, label_smoothing=-0.1)
+    with pytest.raises(ValueError, match=r"bias \(1, 4\)"):
+        Z.linear(rand(2, 3), W, B[None])
+
+
+def test_integers_become_the_default_dtype():
+    torch.set_default_dtype(torch.float64)
+    try:
+        for name in ("sigmoid", "tanh"):
+            assert parity(name, torch.arange(-3, 3)).dtype == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32,
+                                   torch.float64], ids=str)
+def test_rms_norm_default_eps_is_that_of_torch(dtype):
+    size = {torch.float64: 1e-9}.get(dtype, 1e-3)  # of the root of eps
+    x = (size * X).to(dtype)
+    assert_close(Z.rms_norm(x, (5,)), F.rms_norm(x, (5,)))
 
 
 def test_deprecated_reductions_are_refused():

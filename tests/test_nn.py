@@ -516,8 +516,8 @@ def test_model_names_order_and_counts_are_torchs(models):
     assert a == b == []
     assert [k for k, _ in ours.body[3].named_parameters(recurse=False)] == [
         "scale"]
-    assert [k for k, _ in ours.body[3].named_buffers(recurse=False)] == [
-        "mask", "cache"]
+    assert [k for k, _ in ours.body[3].named_buffers("p", recurse=False)] == [
+        "p.mask", "p.cache"]
     assert list(ours.state_dict("m.")) != []
 
 
@@ -568,6 +568,8 @@ def test_shared_weights_are_one_parameter(models):
     assert len(list(nn.Sequential(layer, layer).parameters())) == 2
     assert len(list(nn.Sequential(layer, layer).modules())) == 2
     assert len(list(nn.Sequential(layer, layer).children())) == 1
+    names = ["0.weight", "0.bias", "1.weight", "1.bias"]  # as torch saves it
+    assert list(nn.Sequential(layer, layer).state_dict()) == names
 
 
 def test_state_dict_is_detached_and_shares_memory():
@@ -576,9 +578,11 @@ def test_state_dict_is_detached_and_shares_memory():
     assert not state["weight"].requires_grad
     state["weight"].zero_()
     assert layer.weight.abs().sum() == 0
-    before = layer.weight
-    layer.load_state_dict(nn.Linear(2, 2).state_dict())
+    before, new = layer.weight, nn.Linear(2, 2).state_dict()
+    layer.load_state_dict(new)
     assert layer.weight is before and layer.weight.requires_grad
+    new["weight"].zero_()  # what is loaded is a copy
+    assert layer.weight.abs().sum() > 0
 
 
 def test_a_state_dict_that_does_not_fit_changes_nothing():

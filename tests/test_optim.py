@@ -348,6 +348,14 @@ def test_loaded_state_is_a_copy_in_the_parameters_dtype():
     assert_close(second.state[q]["exp_avg"].item(), 0.1)
     second.step()
     assert first.state[p]["step"].item() == 2
+    assert set(second.state[q]) == {"step", "exp_avg", "exp_avg_sq"}
+    third = optim.Adam([leaf(1.0)])
+    third.load_state_dict(first.state_dict())
+    before = third.state_dict()["state"][0]["exp_avg"].clone()
+    first.step()
+    assert third.state_dict()["state"][0]["exp_avg"].equal(before)
+    third.load_state_dict(optim.Adam([leaf(1.0)]).state_dict())
+    assert not third.state  # what it remembered is gone
 
 
 def test_state_of_another_shape_is_refused():
@@ -370,6 +378,7 @@ def test_schedule_resumes():
         if schedule.last_epoch == 4:
             saved = (copy.deepcopy(opt.state_dict()), schedule.state_dict())
     assert rates[0] == [0.1] and "optimizer" not in saved[1]
+    assert saved[1]["base_lrs"] == [1.0]
     opt, schedule = make()
     opt.load_state_dict(saved[0])
     schedule.load_state_dict(saved[1])
@@ -453,8 +462,9 @@ def test_one_function_for_each_group():
                     lr=1.0)
     schedule = optim.LambdaLR(opt, [lambda t: 1.0, lambda t: t + 2.0])
     assert schedule.get_last_lr() == [1.0, 2.0]
-    with pytest.raises(ValueError, match="1 functions for 2"):
-        optim.LambdaLR(opt, [lambda t: 1.0])
+    for n in (1, 3):
+        with pytest.raises(ValueError, match=f"{n} functions for 2"):
+            optim.LambdaLR(opt, [lambda t: 1.0] * n)
 
 
 # -- clipping --------------------------------------------------------------
@@ -494,6 +504,9 @@ def test_clip_by_hand_and_at_its_edges():
     assert optim.clip_grad_norm_(iter([p]), 0.5).item() == 5.0
     assert_close(p.grad.norm().item(), 0.5, rtol=1e-5, atol=0)
     assert optim.clip_grad_norm_([leaf(1.0)], 1.0).item() == 0.0
+    faint = leaf(0.0, grad=[1e-6])  # torch, too, divides by norm + 1e-6
+    optim.clip_grad_norm_([faint], 1e-6)
+    assert_close(faint.grad.item(), 0.5e-6, rtol=1e-5, atol=0)
     p.grad[0] = math.inf
     with pytest.raises(ValueError, match="inf"):
         optim.clip_grad_norm_([p], 1.0, error_if_nonfinite=True)
@@ -588,9 +601,13 @@ def test_bad_arguments():
             ).parameters:
                 with pytest.raises(TypeError, match=option):
                     make([p], **{option: False})
-    with pytest.raises(ValueError, match="ns_steps"):
-        optim.Muon([torch.zeros(2, 2, requires_grad=True)], ns_steps=100)
     matrix = torch.zeros(2, 2, requires_grad=True)
+    for steps in (100, -1):
+        with pytest.raises(ValueError, match=f"ns_steps .* {steps}"):
+            optim.Muon([matrix], ns_steps=steps)
+    optim.Muon([matrix], ns_steps=0)
+    with pytest.raises(ValueError, match=r"\(1, 1, 2, 2\)"):
+        optim.Muon([matrix.detach()[None, None]])
     with pytest.raises(ValueError, match="'best'"):
         optim.Muon([matrix], adjust_lr_fn="best")
     opt = optim.SGD([p], lr=1.0)

@@ -144,7 +144,7 @@ def test_one_batch_can_be_overfit():
     assert loss.item() < 0.02
 
 
-@pytest.mark.parametrize("shape", [(3,), (2, 2), (2, 4), (1, 2, 3)])
+@pytest.mark.parametrize("shape", [(3,), (2, 2), (2, 4), (1, 2, 3), (2, 3, 2)])
 def test_wrong_window_is_refused(shape):
     with pytest.raises(ValueError, match=r"\(B, 3\)") as error:
         small()(torch.zeros(shape, dtype=torch.long))
@@ -295,15 +295,22 @@ def test_fit_counts_takes_the_steps_of_full_batch_training():
 
 def test_fit_counts_drives_several_optimizers():
     model, (x, y) = small(), examples()
-    before = [p.detach().clone() for p in model.parameters()]
+    params = list(model.parameters())
+    grads = torch.autograd.grad(F.cross_entropy(model(x), y), params)
+    rates = [0.1, *[0.2] * 2, *[0.3] * 2]
+    wanted = [p.detach() - lr * g
+              for p, lr, g in zip(params, rates, grads, strict=True)]
     first = SGD(model.embedding.parameters(), lr=0.1)
-    rest = [*model.hidden.parameters(), *model.output.parameters()]
-    second = SGD(rest, lr=0.2)
-    fit_counts(model, *contexts(x, y, 5), (first, second), 3)
-    for a, b in zip(before, model.parameters(), strict=True):
-        assert (a - b).abs().max() > 0
+    second = SGD([{"params": list(model.hidden.parameters())},
+                  {"params": list(model.output.parameters()), "lr": 0.3}],
+                 lr=0.2)
+    counted = contexts(x, y, 5)
+    fit_counts(model, *counted, (first, second), 1)
+    fit_counts(model, *counted, (first, second), 2, lambda step: 0.0)
+    for p, t in zip(params, wanted, strict=True):
+        assert_close(p.detach(), t, rtol=1e-4, atol=1e-6)
     assert first.param_groups[0]["lr"] == 0.1
-    assert second.param_groups[0]["lr"] == 0.2
+    assert [g["lr"] for g in second.param_groups] == [0.2, 0.3]
 
 
 def test_fit_counts_reaches_the_table_it_can_represent():

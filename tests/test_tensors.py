@@ -218,7 +218,8 @@ def test_broadcast_shapes_by_hand():
 
 def test_report():
     x = torch.arange(6).view(2, 3)
-    lines = report(x=x, xt=x.T, y=x.clone(), z=x[1:].float()).splitlines()
+    lines = report(x=x, xt=x.T, y=x.clone(), z=x[1:].float(),
+                   end=x[:, 1:]).splitlines()
     assert lines[0].split() == [
         "name", "shape", "stride", "offset", "dtype", "contiguous", "strip",
     ]  # fmt: skip
@@ -229,6 +230,7 @@ def test_report():
         ["xt", "(3, 2)", "(1, 3)", "0", "int64", "no", "A: 6"],
         ["y", "(2, 3)", "(3, 1)", "0", "int64", "yes", "B: 6"],
         ["z", "(1, 3)", "(3, 1)", "0", "float32", "yes", "C: 3"],
+        ["end", "(2, 2)", "(3, 1)", "1", "int64", "no", "A: 6"],
     ]
     assert "offset" in report(x=x[1:]) and " 3 " in report(x=x[1:])
     with pytest.raises(ValueError, match="by name"):
@@ -315,14 +317,19 @@ def test_picture_draws_an_arrow_for_each_step(monkeypatch):
 
 
 def test_nothing_in_a_picture_covers_anything():
-    x = torch.arange(10, 18)
-    pair = picture(x[:4].clone(), x.view(2, 1, 4), x[:6].view(6, 1))
-    strip = 4 + 8 + 8
-    _, squares = drawn(pair)
-    assert len(squares) == strip + 4 + 8 + 6
-    assert max(x for x, _ in squares) + 1 < pair.get_xlim()[1]
-    assert max(y for _, y in squares) + 1 < pair.get_ylim()[0]
-    ax = picture(x.view(2, 2, 2))
+    x = torch.arange(10, 26)
+    ax = picture(x[:4].clone(), x.view(2, 1, 8), x[:6].view(6, 1))
+    strips, grids = 4 + 16 + 16, 4 + 16 + 6
+    _, squares = drawn(ax)
+    assert len(squares) == strips + grids
+    assert max(x for x, _ in squares) + 1 < ax.get_xlim()[1]
+    assert max(y for _, y in squares) + 1 < ax.get_ylim()[0]
+    for view in (x[:2], x[:4].clone().view(2, 2)):
+        ax = picture(view)
+        ax.figure.canvas.draw()
+        end = ax.get_window_extent().x1
+        assert all(t.get_window_extent().x1 < end for t in ax.texts)
+    ax = picture(x[:8].clone().view(2, 2, 2))
     texts, squares = drawn(ax)
     assert all(texts.count(str(slot)) == 2 for slot in range(8))
     places = {t.get_text(): t.get_position() for t in ax.texts}

@@ -326,6 +326,7 @@ def test_only_the_allowed_ones():
     assert tok.encode(".", allowed_special={"<a>"}).tolist() == [46]
     ids = tok.encode("<a><b><a>aa.", allowed_special="all")
     assert ids.tolist() == [258, 257, 256, 259]  # the longest first
+    assert tok.decode(ids) == "<a><b><a>aa."
     with pytest.raises(ValueError, match=r"no special token '<c>'.*'<a>'"):
         tok.encode("x", allowed_special={"<c>"})
     assert Tokenizer().encode("x", allowed_special="all").tolist() == [120]

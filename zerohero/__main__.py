@@ -205,7 +205,8 @@ def _asked(args, kind) -> dict:
 
 def _resumed(args, saved, config, corpus) -> tuple:
     """(configuration, batch size, steps, seconds or None) of a saved run."""
-    if saved.get("symbols") not in (None, corpus.vocab.symbols):
+    symbols = saved.get("symbols")  # None: a tokenizer reads any text
+    if symbols is not None and symbols != corpus.vocab.symbols:
         raise ValueError(
             f"{args.out} was trained on {saved['corpus']!r}, whose "
             f"symbols differ from those of {corpus.name!r}; --from "

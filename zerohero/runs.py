@@ -27,7 +27,14 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclasses.dataclass
 class WindowConfig:
-    """Sizes of an ``mlp`` or a ``wavenet``; the boundary of names or None."""
+    """Sizes of an ``mlp`` or a ``wavenet``.
+
+    Args:
+        vocab_size: V.
+        block_size: T, symbols of a window.
+        n_embd, n_hidden: numbers of a symbol, units of a layer.
+        boundary: the id between names, None for running text.
+    """
 
     vocab_size: int
     block_size: int
@@ -91,7 +98,7 @@ class Pieces:
         return train.Batches(*rows, min(batch_size, len(rows[0])), stream)
 
     def questions(self, corpus, ids: Tensor, config) -> tuple:
-        """A whole split as (x, y)."""
+        """All of `ids` (N,) as x and y, both (rows, block_size)."""
         if corpus.boundary is None:
             return data.chunks(ids, config.block_size)
         return train.name_rows(
@@ -175,7 +182,10 @@ class Windows:
                     batch_size, torch.Generator().manual_seed(seed))
 
     def questions(self, corpus, ids: Tensor, config) -> tuple:
-        """A whole split as (x, y); windows of a text share its memory."""
+        """All of `ids` (N,) as x (n, block_size) and y (n,).
+
+        Windows of a text are a view: they take no memory of their own.
+        """
         T = config.block_size
         if corpus.boundary is None and len(ids) > T:
             return ids.unfold(0, T, 1)[:-1], ids[T:]
@@ -266,7 +276,7 @@ def note(kind, config, corpus, **run) -> dict:
 
 
 def read_note(path: Path) -> tuple:
-    """(note, kind, configuration) of a saved run.
+    """The note of a saved run, its kind (of `KINDS`), its configuration.
 
     Raises:
         FileNotFoundError: there is no such file.
