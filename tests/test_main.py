@@ -130,6 +130,17 @@ def test_batches_are_drawn_by_their_seed(name, names, text, pets):
     x, y, z = (next(kind.batches(corpus, config, 4, seed))[0]
                for seed in (1, 1, 2))
     assert x.equal(y) and not x.equal(z)
+    first = config.block_size - 1 if name != "gpt" and not names else 0
+    assert kind.unasked(corpus, config) == first
+    if name != "gpt":
+        drawn = isinstance(kind.batches(corpus, config, 4, 1), runs.Draws)
+        assert drawn != names  # names are read in turn, all of them
+        model = kind.model(config)
+        muon, adam = ([p for g in o.param_groups for p in g["params"]]
+                      for o in kind.optimizers(model))
+        assert any(p is model.embedding.weight for p in adam)
+        assert all(p.dim() == 2 for p in muon)
+        assert len(muon) + len(adam) == len(list(model.parameters()))
 
 
 def test_weights_batches_and_dropout_follow_the_seed(
@@ -305,6 +316,9 @@ def test_the_faster_number_of_threads_is_kept(text, tmp_path, monkeypatch):
     assert sorted(set(seen[:4])) == [1, 4] and seen[-1] == 1
     # a step took 0.5 s: 120 fit into a minute
     assert train.read(tmp_path / "x.npz")["note"]["steps"] == 120
+    short = [*SMALL, "--minutes", "0.05"]  # 6 fit, but so few are of no use
+    assert main([*command, str(tmp_path / "y.npz"), *short]) == 0
+    assert train.read(tmp_path / "y.npz")["note"]["steps"] == 20
 
 
 def test_the_best_weights_of_a_small_text_are_kept(
@@ -412,7 +426,7 @@ def test_many_symbols_take_shorter_counts(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("make", ["missing", "foreign", "damaged", "other",
-                                  "strange"])
+                                  "strange", "newer"])
 def test_a_bad_checkpoint_is_named(make, trained, tmp_path, capsys):
     path = tmp_path / "bad.npz"
     if make == "foreign":
@@ -421,9 +435,10 @@ def test_a_bad_checkpoint_is_named(make, trained, tmp_path, capsys):
         path.write_bytes(trained.read_bytes()[:-200])
     elif make == "other":
         train.write(path, {"step": 1, "note": None})
-    elif make == "strange":
+    elif make in ("strange", "newer"):
         state = train.read(trained)
-        state["note"]["config"]["dtype"] = "float7"
+        config = state["note"]["config"]
+        config["dtype" if make == "strange" else "n_new"] = "float7"
         train.write(path, state)
     assert main(["sample", str(path)]) == 1
     assert str(path) in capsys.readouterr().err
@@ -459,6 +474,10 @@ def test_a_saved_gpt_in_python(trained, text, capsys):
     assert capsys.readouterr().out == written + "\n"
     with pytest.raises(FileNotFoundError):
         open_model(text.with_name("nothing.npz"))
+    state = train.read(trained)
+    del state["note"]["model"]  # as it was when there were only GPTs
+    train.write(trained, state)
+    assert isinstance(open_model(trained)[0], GPT)
 
 
 def test_names_of_a_file(pets, tmp_path, capsys):
@@ -628,6 +647,7 @@ def test_windows_resumed_and_inherited(text, tmp_path, monkeypatch, capsys):
     """Half a run and the rest is a whole run; its rows serve another text."""
     monkeypatch.chdir(tmp_path)
     command = ["train", str(text), "--model", "mlp", "--steps", "10"]
+    command += ["--n-hidden", "20", "--n-embd", "5"]
     assert main(command) == 0  # mlp.npz, as no other name is given
     assert main([*command[:4], "--resume"]) == 1
     assert "mlp.npz has come to the end" in capsys.readouterr().err
@@ -732,7 +752,7 @@ def test_nothing_that_was_learned_is_lost(
 
     def stop_at_once(self):
         calls.append(1)
-        if len(calls) in (1, 1 + 4):
+        if len(calls) in (1, 8):  # 2 + 3 steps are tried
             raise KeyboardInterrupt
         return whole(self)
 

@@ -259,6 +259,9 @@ def test_batchnorm_without_momentum_averages_all_batches():
         layer(xb)
     assert_close(layer.running_mean, batches.mean((0, 1)))
     assert_close(layer.running_var, batches.var(1).mean(0))
+    still = nn.BatchNorm1d(2, momentum=0.0)  # none at all
+    still(batches[0])
+    assert still.running_mean.tolist() == [0, 0]
 
 
 def test_batchnorm_normalizes_over_batch_and_length():
@@ -340,8 +343,10 @@ def test_embedding_picks_rows_and_leaves_the_padding_alone():
     for bad in (torch.tensor([5]), torch.tensor([-1])):
         with pytest.raises(IndexError):
             table(bad)
-    with pytest.raises(ValueError, match="padding_idx 5"):
-        nn.Embedding(5, 2, padding_idx=5)
+    assert nn.Embedding(5, 2, padding_idx=-5).padding_idx == 0
+    for i in (5, -6):
+        with pytest.raises(ValueError, match=f"padding_idx {i}"):
+            nn.Embedding(5, 2, padding_idx=i)
     for option in ({"max_norm": 1.0}, {"sparse": True},
                    {"scale_grad_by_freq": True}):
         with pytest.raises(ValueError, match="not rebuilt"):
@@ -434,10 +439,12 @@ def test_norms_start_at_one_and_zero():
 
 @pytest.mark.parametrize("cls", [nn.Linear, nn.Embedding])
 def test_a_generator_makes_layers_repeatable(cls):
-    g = generator(1)
+    g, state = generator(1), torch.get_rng_state()
     first, second = cls(3, 4, generator=g), cls(3, 4, generator=g)
     again = cls(3, 4, generator=generator(1))
-    assert torch.equal(first.weight, again.weight)
+    for a, b in zip(first.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(torch.get_rng_state(), state)  # nothing else is drawn
     assert not torch.equal(first.weight, second.weight)
 
 
@@ -526,7 +533,9 @@ def test_model_prints_like_torchs(models):
         return re.sub(r"(Norm.*), bias=\w+", r"\1", repr(module))
 
     assert text(models[0]) == text(models[1])
-    for name, options, _ in parity.LAYERS:
+    first = ("Embedding", {"num_embeddings": 5, "embedding_dim": 2,
+                           "padding_idx": 0}, ())
+    for name, options, _ in [*parity.LAYERS, first]:
         assert text(getattr(nn, name)(**options)) == text(
             getattr(torch.nn, name)(**options)), name
 
@@ -657,6 +666,8 @@ def test_torch_layers_inside_ours_are_refused():
         nn.Sequential(torch.nn.Linear(1, 1))
     with pytest.raises(TypeError, match="function"):
         nn.Sequential(torch.tanh)
+    with pytest.raises(TypeError, match="dict"):
+        nn.Sequential({"a": nn.Tanh()}, nn.Tanh())
 
 
 def test_attributes_sort_themselves_and_can_be_replaced():
