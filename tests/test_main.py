@@ -306,6 +306,7 @@ def test_the_faster_number_of_threads_is_kept(text, tmp_path, monkeypatch):
 
     def fit(model, batches, optimizer, steps, **options):
         seen.append(now[0])
+        assert len(next(batches)[0]) == 4  # also when steps are timed
         # contention: four threads take longer than one
         return train.History([1.0], seconds=3.0 if now[0] > 1 else 1.5)
 

@@ -113,16 +113,29 @@ def parser() -> argparse.ArgumentParser:
     sizes.add_argument("--n-embd", type=_positive(int))
     sizes.add_argument("--n-hidden", type=_positive(int))
     sizes.add_argument("--dropout", type=float)
-    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--seed", type=int, default=1, help="another run")
 
     p = commands.add_parser("sample", help="write text with a saved model")
-    p.add_argument("checkpoint", type=Path)
-    p.add_argument("--prompt", default="\n")
-    p.add_argument("--chars", type=_positive(int), default=500)
-    p.add_argument("--temperature", type=float, default=1.0)
-    p.add_argument("--top-k", type=_positive(int))
-    p.add_argument("--top-p", type=_fraction)
-    p.add_argument("--seed", type=int)
+    p.add_argument("checkpoint", type=Path, help="what `train` saved")
+    p.add_argument("--prompt", default="\n", help="the text to continue")
+    p.add_argument(
+        "--chars", type=_positive(int), default=500, help="how many to write"
+    )
+    p.add_argument(
+        "--temperature",
+        type=float,
+        default=1.0,
+        help="below 1 surer, above 1 wilder; 0: always the likeliest",
+    )
+    p.add_argument(
+        "--top-k", type=_positive(int), help="choose among the k likeliest"
+    )
+    p.add_argument(
+        "--top-p",
+        type=_fraction,
+        help="choose among the fewest that together reach this probability",
+    )
+    p.add_argument("--seed", type=int, help="the same seed, the same text")
 
     p = commands.add_parser("ladder", help="the table of all models")
     p.add_argument("--corpus", choices=ladder.CORPORA)
