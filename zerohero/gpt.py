@@ -338,7 +338,7 @@ class GPT(nn.Module):
 
     @property
     def block_size(self) -> int:
-        """T, the longest context: ``config.block_size``."""
+        """The longest context T, from its configuration."""
         return self.config.block_size
 
     def new_cache(self) -> dict:
