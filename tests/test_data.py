@@ -629,3 +629,25 @@ def test_the_message_about_a_wide_vocabulary_is_short():
     with pytest.raises(ValueError, match="3000 symbols .* and more") as error:
         wide.encode("一x")
     assert len(str(error.value)) < 300
+
+
+def test_the_named_folder_comes_first(tmp_path, monkeypatch):
+    (tmp_path / "names.txt").write_text("here\n")
+    monkeypatch.setenv("ZEROHERO_DATA", str(tmp_path))
+    assert data._find("names") == tmp_path / "names.txt"
+
+
+def test_ten_names_can_be_split_and_nine_cannot(tmp_path):
+    path = tmp_path / "few.txt"
+    path.write_text("".join(f"{c}x\n" for c in "abcdefghi"))
+    with pytest.raises(ValueError, match="9 different names"):
+        data.load(path, "names")
+    path.write_text("".join(f"{c}x\n" for c in "abcdefghij"))
+    assert len(data.load(path, "names").words("test")) == 1
+
+
+def test_symbols_and_their_neighbors():
+    with pytest.raises(ValueError, match="''"):
+        data.Vocab(["a", ""])
+    with pytest.raises(ValueError, match="unknown character 'c'"):
+        data.Vocab(["a", "b"]).encode("abc")  # just past the last symbol

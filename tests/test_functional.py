@@ -809,3 +809,15 @@ def test_any_shape_linear_and_embedding(shape, n_in, n_out, seed):
     idx = ids(n_out, *shape, seed=seed)
     onehot = Z.one_hot(idx, n_out).double()
     assert_close(onehot @ w, Z.embedding(idx, w))
+
+
+def test_edges_that_torch_allows_or_refuses():
+    none = torch.empty(0, dtype=torch.long)
+    for module in (F, Z):
+        with pytest.raises(ERRORS):
+            module.one_hot(none, 0)
+    x, w, one = rand(3, 2), rand(4, 2), rand(1)
+    assert_close(Z.linear(x, w, one), F.linear(x, w, one))  # shared by all
+    whole = torch.tensor([[1, 2, 4]])
+    assert_close(Z.softmax(whole, 1, dtype=torch.float64),
+                 F.softmax(whole, 1, dtype=torch.float64))

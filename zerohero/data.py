@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,10 +67,18 @@ class Vocab:
 
     def __init__(self, symbols: list[str]):
         self.symbols = list(symbols)
-        if any(len(s) != 1 for s in self.symbols):
-            raise ValueError("a symbol of a Vocab is a single character")
-        if len(set(self.symbols)) != len(self.symbols):
-            raise ValueError("a symbol stands in this Vocab twice")
+        long = [s for s in self.symbols if len(s) != 1]
+        if long:
+            raise ValueError(
+                f"symbol {long[0]!r} is not a single character: "
+                "zerohero.tokens has symbols of several"
+            )
+        twice = [s for s, n in Counter(self.symbols).items() if n > 1]
+        if twice:
+            raise ValueError(
+                f"symbol {twice[0]!r} stands in this vocabulary twice: "
+                "sorted(set(text)) has each once"
+            )
         self.stoi = {s: i for i, s in enumerate(self.symbols)}
         self.itos = dict(enumerate(self.symbols))
         codes = [ord(s) for s in self.symbols]
