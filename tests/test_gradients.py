@@ -445,3 +445,21 @@ def test_draw_shows_every_value():
     texts = [t.get_text() for t in draw(b, grads=False, slopes=False).texts]
     assert texts[0] == "a\n1.5" and len(texts) == 4
     matplotlib.pyplot.close("all")
+
+
+def test_gradcheck_reads_doubles_and_takes_your_nudge():
+    seen = set()
+
+    def cube(x):
+        seen.add(x.dtype)
+        return (x**3).sum()
+
+    gradcheck(cube, torch.tensor([0.5, 1.0]))  # float32 goes in
+    assert seen == {torch.float64}
+    with pytest.raises(AssertionError, match="element 0"):
+        gradcheck(cube, torch.ones(2), h=0.5)  # too wide for a cube
+    wrong = [torch.tensor([3.0, math.nan])]
+    with pytest.raises(AssertionError, match="element 1.*nan"):
+        gradcheck(cube, torch.ones(2), grads=wrong)
+    (slopes,) = numerical_gradient(lambda x: x.mul_(2).sum(), torch.ones(2))
+    assert_close(slopes, torch.tensor([2.0, 2.0], dtype=torch.float64))
