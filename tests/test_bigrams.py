@@ -458,3 +458,11 @@ def test_kneser_ney_on_a_text_shorter_than_its_order():
     model = KneserNey(9, 3).fit([0, 1, 2, 1])
     close(model.probs([1, 2]).sum(), torch.tensor(1.0))
     assert len(model.losses([0, 1])) == 1
+
+
+def test_a_sample_begins_after_the_boundary_whatever_its_id():
+    ids = torch.tensor([2, 0, 1, 2, 0, 1, 2])  # "01" twice, 2 between
+    table = NGram(2, 3, alpha=0).fit(ids, boundary=2)
+    for seed in range(5):
+        g = torch.Generator().manual_seed(seed)
+        assert table.sample(3, generator=g).tolist() == [0, 1, 2]
