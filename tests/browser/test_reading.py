@@ -1,6 +1,7 @@
 """What makes the site pleasant: light, findable, linked, usable by keys."""
 
 import gzip
+import io
 import json
 import re
 from functools import cache
@@ -13,6 +14,7 @@ import launch
 import pytest
 import yaml
 from conftest import BASE, ROOT, SITE
+from PIL import Image
 from weigh import weigh
 
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
@@ -476,6 +478,27 @@ def test_far_cells_are_laid_out_in_the_end(browser, url, width):
     page.wait_for_function(far, arg=0)
     assert page.locator("div.cell").count() > 20
     context.close()
+
+
+def test_the_whole_page_can_be_captured_in_the_dark(browser, url):
+    """Blended figures once left all below the first 16,384 pixels black."""
+    context = browser.new_context(
+        viewport={"width": 390, "height": 800}, color_scheme="dark"
+    )
+    page = context.new_page()
+    page.goto(f"{url}/book/bigrams.html")
+    page.wait_for_function(
+        "[...document.querySelectorAll('div.cell')].every("
+        "e => getComputedStyle(e).contentVisibility !== 'auto')"
+    )
+    shot = Image.open(io.BytesIO(page.screenshot(full_page=True)))
+    context.close()
+    assert shot.height > 20_000
+    bands = range(0, shot.height - 400, 400)
+    grays = shot.convert("L")
+    for y in bands:
+        low, high = grays.crop((0, y, 390, y + 400)).getextrema()
+        assert low < high, f"nothing from {y} on"
 
 
 def test_the_map_of_the_book_agrees_with_its_chapters():
