@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,10 @@ def start(folder: Path, *line: str, **options) -> subprocess.Popen:
     here = str(Path(sys.executable).parent)
     env["PATH"] = here + os.pathsep + env["PATH"]
     command = shutil.which(line[0], path=env["PATH"])
+    if os.name != "nt":  # a job in a shell's background is deaf to Ctrl-C
+        options["preexec_fn"] = lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )
     return subprocess.Popen(
         [command, *line[1:]],
         cwd=folder,

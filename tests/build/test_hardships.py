@@ -141,13 +141,13 @@ def test_an_interrupted_build_leaves_nothing_behind(book):
     family = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does
     log = small.log_of(process)
+    small.write(book, "one", small.ONE)
     assert process.returncode not in (0, None)
     assert "Traceback" not in log, log[-3000:]
     assert "interrupted" in log
     gone, alive = psutil.wait_procs(family, timeout=10)
     assert not alive, "a kernel lives on"
     (book / "book" / "started").unlink()
-    small.write(book, "one", small.ONE)
     code, log = small.build(book)
     assert code == 0, log[-3000:]
     assert small.executed(log) <= {"one"}
