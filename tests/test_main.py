@@ -72,6 +72,19 @@ def stopping(monkeypatch, kind, after):
         yield
 
 
+def sky(tmp_path, monkeypatch):
+    """Another text, and the rates of the runs that do not learn from it."""
+    other, rates = tmp_path / "sky.txt", []
+    other.write_text("the sky, a sky, Zen\n" * 60)
+
+    def look(model, batches, optimizers, steps, **options):
+        rates.append([g["lr"] for o in optimizers for g in o.param_groups])
+        return train.History([1.0], done=steps)
+
+    monkeypatch.setattr(train, "fit", look)
+    return other, rates
+
+
 def rebuilt(path):
     """The model in a checkpoint, as anyone could make it from the note."""
     state = train.read(path)
@@ -554,15 +567,7 @@ def test_from_begins_with_the_weights_of_another_text(
     trained, text, tmp_path, monkeypatch
 ):
     """Symbols that both texts have keep their rows; others start anew."""
-    other = tmp_path / "sky.txt"
-    other.write_text("the sky, a sky, Zen\n" * 60)
-    rates = []
-
-    def look(model, batches, optimizers, steps, **options):
-        rates.append([g["lr"] for o in optimizers for g in o.param_groups])
-        return train.History([1.0], done=steps)
-
-    monkeypatch.setattr(train, "fit", look)
+    other, rates = sky(tmp_path, monkeypatch)
     out = tmp_path / "sky.npz"
     command = ["train", str(other), "--steps", "3", "--out", str(out)]
     free = ["--dropout", "0.25", "--block-size", "5"]
@@ -658,15 +663,7 @@ def test_windows_resumed_and_inherited(text, tmp_path, monkeypatch, capsys):
     assert main([*command[:2], "--out", "half.npz", "--resume"]) == 0
     torch.testing.assert_close(train.read("half.npz")["model"],
                                train.read("mlp.npz")["model"])
-    other = tmp_path / "sky.txt"
-    other.write_text("the sky, a sky, Zen\n" * 60)
-    rates = []
-
-    def look(model, batches, optimizers, steps, **options):
-        rates.append([g["lr"] for o in optimizers for g in o.param_groups])
-        return train.History([1.0], done=steps)
-
-    monkeypatch.setattr(train, "fit", look)
+    other, rates = sky(tmp_path, monkeypatch)
     command = ["train", str(other), "--steps", "3", "--from", "half.npz"]
     assert main([*command, "--out", "sky.npz"]) == 0
     assert main(["train", str(text), "--model", "mlp", "--steps", "3"]) == 0

@@ -181,20 +181,20 @@ def _option(name: str) -> str:
 
 
 def _kind(args) -> tuple:
-    """(kind of model, note and configuration of the file it begins with)."""
-    kind, saved, config = runs.KINDS[args.model or "gpt"], None, None
+    """(kind of model, the saved run it begins with, its configuration)."""
+    kind, origin, config = runs.KINDS[args.model or "gpt"], None, None
     path = args.origin
     if args.resume:
         path = args.out = args.out or Path(f"{kind.name}.npz")
     if path:
-        saved, kind, config = runs.read_note(path)
+        origin, kind, config = runs.read(path)
         if args.model not in (None, kind.name):
             raise ValueError(
                 f"{path} was trained with --model {kind.name}, not "
                 f"{args.model}"
             )
     args.out = args.out or Path(f"{kind.name}.npz")
-    return kind, saved, config
+    return kind, origin, config
 
 
 def _asked(args, kind) -> dict:
@@ -243,7 +243,8 @@ def run_train(args) -> None:
     say = print if world.first else _say_nothing
     train.threads()
     begin = time.perf_counter()
-    kind, saved, old = _kind(args)
+    kind, origin, old = _kind(args)
+    saved = origin and origin["note"]
     _check(args)
     asked = _asked(args, kind)
     corpus = _corpus(args, saved)
@@ -258,7 +259,7 @@ def run_train(args) -> None:
     model = kind.model(config, torch.Generator().manual_seed(args.seed))
     model.to(train.device())
     if args.origin:
-        runs.inherit(kind, model, corpus.vocab, args.origin)
+        runs.inherit(kind, model, corpus.vocab, origin)
     optimizers = kind.optimizers(model, gentle=bool(args.origin))
     source = world.share(
         kind.batches(corpus, config, batch_size, args.seed + 1)

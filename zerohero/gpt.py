@@ -454,9 +454,7 @@ def plan(text: int, reads: float, names: bool = False) -> dict:
         sizes.update(block_size=128)
         if reads > 2.5e6:
             sizes.update(batch_size=32)
-    steps = [(6, 0.1), (15, 0.2)] if names else [
-        (4, 0.05), (6, 0.1), (15, 0.2)]
-    for passes, dropout in steps:
+    for passes, dropout in ((4, 0.0 if names else 0.05), (6, 0.1), (15, 0.2)):
         if reads > passes * text:
             sizes["dropout"] = dropout
     fits = text // sizes["block_size"] - 1

@@ -275,8 +275,11 @@ def note(kind, config, corpus, **run) -> dict:
             **symbols, **run}
 
 
-def read_note(path: Path) -> tuple:
-    """The note of a saved run, its kind (of `KINDS`), its configuration.
+def read(path: Path) -> tuple:
+    """A saved run: what is in the file, its kind, its configuration.
+
+    The file holds a dict, with the weights in "model" and what else the run
+    needs to know of itself in "note"; the kind is one of `KINDS`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -294,7 +297,7 @@ def read_note(path: Path) -> tuple:
         sizes = dict(saved["config"])
         if "dtype" in sizes:
             sizes["dtype"] = DTYPES[sizes["dtype"]]
-        return saved, kind, kind.config(**sizes)
+        return state, kind, kind.config(**sizes)
     except (AttributeError, TypeError, KeyError) as error:
         raise ValueError(
             f"{path} holds no model of this command ({error!r}); make one "
@@ -322,21 +325,21 @@ def open_model(path: str | Path) -> tuple:
         FileNotFoundError: there is no such file.
         ValueError: a damaged file, or one that ``train`` did not save.
     """
-    saved, kind, config = read_note(Path(path))
+    state, kind, config = read(Path(path))
     model = kind.model(config)
-    model.load_state_dict(train.read(path)["model"])
+    model.load_state_dict(state["model"])
     return model.eval(), data.Corpus(
-        saved["corpus"],
-        vocabulary(saved),
+        state["note"]["corpus"],
+        vocabulary(state["note"]),
         *[torch.empty(0, dtype=torch.long)] * 3,
         raw="",
         boundary=config.boundary,
     )
 
 
-def inherit(kind, model, vocab, origin: Path) -> None:
-    """Begin with the weights of `origin`; symbols keep their rows."""
-    state, old = train.read(origin)["model"], vocabulary(read_note(origin)[0])
+def inherit(kind, model, vocab, origin: dict) -> None:
+    """Begin with the weights of what `read` read; symbols keep their rows."""
+    state, old = dict(origin["model"]), vocabulary(origin["note"])
     if isinstance(old, data.Vocab):
         both = [s for s in vocab.symbols if s in old.stoi]
         here = [vocab.stoi[s] for s in both]
