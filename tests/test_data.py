@@ -651,3 +651,10 @@ def test_symbols_and_their_neighbors():
         data.Vocab(["a", ""])
     with pytest.raises(ValueError, match="unknown character 'c'"):
         data.Vocab(["a", "b"]).encode("abc")  # just past the last symbol
+
+
+def test_a_line_of_spaces_is_no_name(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_text("   \n".join(f"{c}x\n" for c in "abcdefghij"))
+    corpus = data.load(path, "names")
+    assert len(corpus.raw) == 10 and "" not in corpus.raw
